@@ -7,6 +7,7 @@ declaration: LLVM declares them on use.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,13 +26,18 @@ def symbol(name: str, bits: int) -> str:
     return f"gnn.{name}.f{bits}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Value:
     """One SSA value or literal of type `float`, `double`, `i1`, `i32` or `i64`."""
 
     body: Body
     type: str
     text: str
+
+    @property
+    def bits(self) -> int:
+        """32 for float and i32, 64 for double and i64."""
+        return FLOATS.get(self.type) or INTEGERS[self.type]
 
     def __add__(self, other: Value | Number) -> Value:
         return self.body.binary("add", self, other)
@@ -99,6 +105,9 @@ class Value:
     def logical_not(self) -> Value:
         return self.body.binary("xor", self, 1)
 
+    def is_finite(self) -> Value:
+        return self.body.abs(self) < math.inf
+
     def select(self, yes: Value | Number, no: Value | Number) -> Value:
         """`yes if self else no`; at least one of the two is a Value."""
         yes, no = self.body.pair(yes, no)
@@ -110,13 +119,12 @@ class Value:
 class Body:
     """Collects the instructions of one function `gnn.<name>.f<bits>`.
 
-    `type` and `integer` are the float type of `bits` and the integer type of equal size.
+    `type` is the float type of `bits`; bodies may compute in other types too.
     """
 
     def __init__(self, name: str, bits: int, parameters: Sequence[str]) -> None:
         self.name, self.bits = name, bits
         self.type = {32: "float", 64: "double"}[bits]
-        self.integer = f"i{bits}"
         self.parameters = tuple(Value(self, self.type, f"%{p}") for p in parameters)
         self.calls: dict[tuple[str, int], None] = {}
         self.tables: dict[str, None] = {}
@@ -188,7 +196,7 @@ class Body:
         """Element `index` (i64) of a table of doubles."""
         self.tables[table] = None
         place = self.emit("ptr", f"getelementptr double, ptr @gnn.{table}, i64 {index.text}")
-        return self.emit("double", f"load double, ptr {place.text}, !invariant.load !{{}}")
+        return self.emit("double", f"load double, ptr {place.text}, align 8")
 
     # Shorthands ----------------------------------------------------------------------------
 
@@ -241,6 +249,11 @@ class Body:
         magic = self.const(1.5 * 2.0**23 if x.type == "float" else 1.5 * 2.0**52, x.type)
         shifted = self.fma(x, factor, magic)
         return shifted - magic, self.to_bits(shifted) - self.to_bits(magic)
+
+    def int_to_float(self, n: Value) -> Value:
+        """A small integer (|n| < 2**21) as float of equal size, without a conversion."""
+        magic = self.const(*((1.5 * 2.0**23, "float") if n.type == "i32" else (1.5 * 2.0**52, "double")))
+        return self.from_bits(n + self.to_bits(magic)) - magic
 
     def power_of_two(self, n: Value) -> Value:
         """2**n for an integer n in the range of normal numbers."""

@@ -108,7 +108,7 @@ SINH = {
 
 def reduce_exp(b: Body, x: Value) -> tuple[Value, Value, Value]:
     """(n as float, n as integer, r) with x = n ln 2 + r, |r| <= ln(2)/2."""
-    c = EXP[b.bits]
+    c = EXP[x.bits]
     n, n_int = b.round_to_int(x, 1.0 / math.log(2.0))
     r = b.fma(n, -c.ln2_low, b.fma(n, -c.ln2_high, x))
     return n, n_int, r
@@ -118,18 +118,18 @@ def exp_parts(b: Body, x: Value, low: Value | None = None) -> tuple[Value, Value
     """(m, n) with exp(x + low) = m * 2**n and m about 1; x must be clamped."""
     _, n, r = reduce_exp(b, x)
     r = r if low is None else r + low
-    return 1.0 + b.fma(r * r, b.poly(r, EXP[b.bits].exp), r), n
+    return 1.0 + b.fma(r * r, b.poly(r, EXP[x.bits].exp), r), n
 
 
 def exp_pair(b: Body, x: Value, lower: int = 0) -> tuple[Value, Value]:
     """exp(x) / 2**lower as an unevaluated sum, for clamped x."""
     _, n, r = reduce_exp(b, x)
-    high, low = b.fast_two_sum(b.const(1.0), b.fma(r * r, b.poly(r, EXP[b.bits].exp), r))
+    high, low = b.fast_two_sum(b.const(1.0), b.fma(r * r, b.poly(r, EXP[x.bits].exp), r))
     return b.scale(high, n - lower), b.scale(low, n - lower)
 
 
 def clamp(b: Body, x: Value) -> Value:
-    return b.at_most(b.at_least(x, EXP[b.bits].lowest), EXP[b.bits].highest)
+    return b.at_most(b.at_least(x, EXP[x.bits].lowest), EXP[x.bits].highest)
 
 
 def exp(b: Body, x: Value) -> Value:
@@ -137,7 +137,7 @@ def exp(b: Body, x: Value) -> Value:
 
 
 def exp2(b: Body, x: Value) -> Value:
-    c = EXP[b.bits]
+    c = EXP[x.bits]
     x = b.at_most(b.at_least(x, c.lowest2), c.highest2)
     n, n_int = b.round_to_int(x)
     r = x - n
@@ -151,7 +151,7 @@ def expm1_sum(b: Body, s: Value, top: Value, r: Value) -> tuple[Value, Value]:
     """
     high = b.fma(s, r, top)
     rest = b.fma(s, r, top - high)
-    return high, b.fma(s * (r * r), b.poly(r, EXP[b.bits].expm1), rest)
+    return high, b.fma(s * (r * r), b.poly(r, EXP[x.bits].expm1), rest)
 
 
 def expm1_pair(b: Body, x: Value) -> tuple[Value, Value]:
@@ -163,8 +163,8 @@ def expm1_pair(b: Body, x: Value) -> tuple[Value, Value]:
 
 def expm1(b: Body, x: Value) -> Value:
     """Computed at half size, so that 2**(n - 1) is finite where the result is."""
-    low, tiny = {32: (-25.0, 2.0**-25), 64: (-50.0, 2.0**-54)}[b.bits]
-    _, n, r = reduce_exp(b, b.at_most(b.at_least(x, low), EXP[b.bits].highest))
+    low, tiny = {32: (-25.0, 2.0**-25), 64: (-50.0, 2.0**-54)}[x.bits]
+    _, n, r = reduce_exp(b, b.at_most(b.at_least(x, low), EXP[x.bits].highest))
     half = b.power_of_two(n - 1)
     high, low_part = expm1_sum(b, half, half - 0.5, r)
     result = high + low_part
@@ -173,7 +173,7 @@ def expm1(b: Body, x: Value) -> Value:
 
 def sigmoid(b: Body, x: Value) -> Value:
     """e / (1 + e) or 1 / (1 + e) with e = exp(-|x|): right down to the denormals."""
-    e, e_low = exp_pair(b, b.at_least(-b.abs(x), EXP[b.bits].lowest))
+    e, e_low = exp_pair(b, b.at_least(-b.abs(x), EXP[x.bits].lowest))
     total, rest = b.fast_two_sum(b.const(1.0), e)
     negative = x < 0.0
     top, top_low = negative.select(e, 1.0), negative.select(e_low, 0.0)
@@ -183,7 +183,7 @@ def sigmoid(b: Body, x: Value) -> Value:
 
 def half_exp(b: Body, x: Value) -> tuple[Value, Value, Value]:
     """exp(|x|)/2 as a pair, and exp(-|x|)/2; the first overflows only where cosh does."""
-    half, low = exp_pair(b, b.at_most(b.abs(x), EXP[b.bits].highest + 1.0), 1)
+    half, low = exp_pair(b, b.at_most(b.abs(x), EXP[x.bits].highest + 1.0), 1)
     return half, low, 0.25 / half
 
 
@@ -196,12 +196,12 @@ def sinh(b: Body, x: Value) -> Value:
     half, low, inverse = half_exp(b, x)
     size = b.abs(x)
     z = x * x
-    small = b.fma(size * z, b.poly(z, SINH[b.bits]), size)
+    small = b.fma(size * z, b.poly(z, SINH[x.bits]), size)
     return b.copysign((size < 1.0).select(small, half - (inverse - low)), x)
 
 
 def tanh(b: Body, x: Value) -> Value:
-    return tanh_32(b, x) if b.bits == 32 else tanh_64(b, x)
+    return tanh_32(b, x) if x.bits == 32 else tanh_64(b, x)
 
 
 def tanh_32(b: Body, x: Value) -> Value:

@@ -15,6 +15,8 @@ import numpy as np
 
 from graphnn.compiler.ir.sizes import Dynamic, Size, Var, atom, atoms, terms_of
 from graphnn.compiler.ir.types import DType, bfloat16, bool_, float16, float32, int64, is_float
+from graphnn.runtime.errors import Loc
+from graphnn.runtime.program import CheckSite
 
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
@@ -104,6 +106,7 @@ class Emit:
 
     def __init__(self) -> None:
         self._known: dict[Any, Scalar] = {}
+        self.loc: Loc | None = None  # the user's line whose element is being built
 
     def make(
         self,
@@ -256,7 +259,8 @@ class Emit:
     def check(self, ok: Scalar, value: Scalar, code: Any, instead: Any = None) -> Scalar:
         """`value`, or `instead` (default 0) with the program's check `code` raised where not ok."""
         other = self.lift(0 if instead is None else instead, value.dtype)
-        return self.make("check", (ok, value, other), value.dtype, (code,))
+        site = CheckSite(code, self.loc)
+        return self.make("check", (ok, value, other), value.dtype, (site,))
 
 
 @dataclass(frozen=True)

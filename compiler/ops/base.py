@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
@@ -59,6 +59,9 @@ class Op:
     effect: ClassVar[bool] = False
     samples: ClassVar[Sequence[Sample]] = ()
     gradient: ClassVar[NoGradient | None] = None
+    for_gradients: ClassVar[bool] = False  # the input itself, once gradients are written out
+    rearranges: ClassVar[bool] = False  # the result holds elements of the one input, no others
+    stretches: ClassVar[bool] = False  # it only broadcasts its one input
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -88,6 +91,32 @@ class Op:
         """The op said in other ops."""
         raise TypeError(f"{self.name} states no decomposition")
 
+    def fold(self, ops: Any, *inputs: Any) -> Any:
+        """A simpler node with the same value, or None; the driver broadcasts it to the result.
+
+        Must keep NaN, infinities and signed zeros. Helpers: `graphnn.compiler.ops.algebra`.
+        """
+        return None
+
+    def uniform(self) -> Any:
+        """The number that all elements of the result are, if the settings say so."""
+        return None
+
+    # ---- how the text form shows settings -----------------------------------------------
+
+    def text_settings(self) -> dict[str, Any]:
+        """Settings as literals; those at their default are left out."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)  # type: ignore[arg-type]
+            if f.default is MISSING or not _same_literal(getattr(self, f.name), f.default)
+        }
+
+    @classmethod
+    def from_text(cls, settings: dict[str, Any]) -> Op:
+        """The op back from `text_settings`."""
+        return cls(**settings)
+
     # ---- what passes ask --------------------------------------------------------------
 
     @classmethod
@@ -116,6 +145,10 @@ class Op:
                     fix="cast the input first, e.g. graphnn.cast(x, "
                     f"{self.accepts[-2 if len(self.accepts) > 1 else 0].name!r})",
                 )
+
+
+def _same_literal(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and repr(value) == repr(default)
 
 
 def _bind(value: Any, env: dict[Any, Any]) -> Any:
@@ -148,6 +181,7 @@ class Elementwise(Op):
     arity: ClassVar[int] = 1
     promotes = "common"
     result: ClassVar[DType | None] = None  # None: the dtype of the inputs
+    fixed_inputs: ClassVar[tuple[int, ...]] = ()  # these keep their dtype in promotions
 
     def infer(self, *types: TensorType) -> TensorType:
         self.check_dtypes(types)
@@ -340,8 +374,11 @@ class ArrayHandler(BaseHandler):
         self.xp = xp
 
     def apply(self, op: Op, inputs: Sequence[Any]) -> Any:
-        """The op's value."""
-        return op.eager(self.xp, *inputs)
+        """The op's value: an array, also where NumPy gives a scalar for 0-d inputs."""
+        value = op.eager(self.xp, *inputs)
+        if isinstance(value, tuple):
+            return tuple(map(np.asarray, value)) if self.xp is np else value
+        return np.asarray(value) if isinstance(value, np.generic) else value
 
     def type(self, value: Any) -> TensorType:
         return TensorType(tuple(value.shape), value.dtype)

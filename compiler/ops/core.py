@@ -53,6 +53,24 @@ class Constant(Source):
     def eager(self, xp: Any, *arrays: Any) -> Any:
         return xp.asarray(self.value)
 
+    def uniform(self) -> Any:
+        # Equal bytes, so that 0.0 and -0.0 differ.
+        width = as_dtype(self.dtype).itemsize
+        first = self.bits[:width]
+        if not first or first * (len(self.bits) // width) != self.bits:
+            return None
+        return self.value.reshape(-1)[0].item()
+
+    def text_settings(self) -> dict[str, Any]:
+        array = self.value
+        settings = {"value": array.tolist(), "dtype": self.dtype}
+        return settings if array.size else settings | {"shape": self.shape}
+
+    @classmethod
+    def from_text(cls, settings: dict[str, Any]) -> Op:
+        array = np.asarray(settings["value"], as_dtype(settings["dtype"]))
+        return cls.of(array.reshape(settings.get("shape", array.shape)))
+
     def element(self, emit: Any, out: TensorType, index: Any, loads: Any) -> Any:
         values = self.value.reshape(-1)
         result = emit.constant(values[-1] if len(values) else 0, out.dtype)
@@ -130,12 +148,16 @@ class Identity(Elementwise):
     def scalar(self, emit: Any, x: Any) -> Any:
         return x
 
+    def fold(self, ops: Any, x: Any) -> Any:
+        return x
+
 
 class StopGradient(Elementwise):
     """The input itself, through which no gradient flows."""
 
     name = "stop_gradient"
     gradient = NoGradient("stop_gradient ends every path")
+    for_gradients = True
     samples = (Sample((("f", (3, 4)),), differentiable=False),)
 
     def eager(self, xp: Any, x: Any) -> Any:
@@ -193,7 +215,7 @@ class HostCall(Opaque):
     function(*arrays) -> tuple of arrays of the stated `types`.
     """
 
-    name = "host_call"
+    name, effect = "host_call", True  # two calls may differ, so they are never merged
     gradient: ClassVar[NoGradient | None] = NoGradient("the function is unknown to the compiler")
     function: Callable[..., Any]
     types: tuple[TensorType, ...]

@@ -6,6 +6,7 @@ hash (`objects.py`). A `Library` links the objects of one program and gives thei
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -101,7 +102,9 @@ def compile_library(
     """
     objects = _objects(modules)
     names = [_unquote(name) for _, text in modules for name in _DEFINED.findall(text)]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+    twice = (
+        {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+    )
     if twice:
         raise CompileError(f"functions defined in more than one module: {', '.join(sorted(twice))}")
     builder = llvm().JITLibraryBuilder()
@@ -150,15 +153,18 @@ def cache_status() -> dict[str, object]:
 
 def _objects(modules: Sequence[tuple[str, str]]) -> list[bytes]:
     digests = [_digest(text) for _, text in modules]
-    found = {digest: object_cache.load(digest) for digest in dict.fromkeys(digests)}
+    found: dict[str, bytes] = {}
     todo: dict[str, tuple[str, str]] = {}
-    for digest, module in zip(digests, modules, strict=True):
-        if found[digest] is None:
-            todo.setdefault(digest, module)
+    for digest, module in dict(zip(digests, modules, strict=True)).items():
+        code = object_cache.load(digest)
+        if code is None:
+            todo[digest] = module
+        else:
+            found[digest] = code
     for digest, code in zip(todo, _compile_all(list(todo.values())), strict=True):
         object_cache.store(digest, code)
         found[digest] = code
-    return [code for digest in digests if (code := found[digest]) is not None]
+    return [found[digest] for digest in digests]
 
 
 def _compile_all(modules: list[tuple[str, str]]) -> list[bytes]:
@@ -258,7 +264,8 @@ def _jit() -> Any:
     binding = llvm()
     # LLVM may call these for single instructions; most processes hold them already.
     if sys.platform.startswith("linux"):
-        binding.load_library_permanently(_LIBM)
+        with contextlib.suppress(RuntimeError):
+            binding.load_library_permanently(_LIBM)
     with target_machine() as machine:
         # Only where JITLink is at home; elsewhere LLVM's older run-time linker.
         jit = binding.create_lljit_compiler(
@@ -284,7 +291,8 @@ def _imports(
     for label, text in modules:
         for quoted in _DECLARED.findall(text):
             name = _unquote(quoted)
-            if name.startswith("llvm.") or name in defined or name in imports:
+            known = name in defined or name in imports or f"@{name}(" in SUPPORT_IR
+            if known or name.startswith("llvm."):
                 continue
             address = _c_function(name)
             if address is None:

@@ -102,6 +102,10 @@ class ObjectCache:
             self._memory.clear()
             self._memory_bytes = 0
 
+    def after_fork(self) -> None:
+        """In the child: a lock that another thread of the parent held is never released."""
+        self._lock = threading.Lock()
+
     def status(self) -> dict[str, object]:
         """Folder, its size, hits and misses of this process, and why the disk is not used."""
         folder = _objects_folder()
@@ -218,3 +222,6 @@ def _stored_files(folder: Path, leftovers: bool = False) -> list[tuple[float, in
 
 _serial = itertools.count()
 object_cache = ObjectCache()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=object_cache.after_fork)

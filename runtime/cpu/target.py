@@ -59,7 +59,20 @@ def llvm() -> Any:
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
+    _hold_lock_over_fork(binding)
     return binding
+
+
+def _hold_lock_over_fork(binding: Any) -> None:
+    """Without this, a fork while another thread is in LLVM leaves the child a lock for ever."""
+    lock = getattr(binding.ffi.lib, "_lock", None)
+    if lock is None or not hasattr(os, "register_at_fork"):
+        return
+
+    def leave() -> None:
+        lock.__exit__(None, None, None)
+
+    os.register_at_fork(before=lock.__enter__, after_in_parent=leave, after_in_child=leave)
 
 
 @functools.cache

@@ -1,0 +1,36 @@
+"""Runtime checks: what compiled code found wrong, told in the words of the eager error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from graphnn.compiler.ir.sizes import substitute
+from graphnn.runtime.errors import Loc, OutOfRangeError
+
+
+@dataclass(frozen=True)
+class IndexCheck:
+    """An index must lie in its axis: -extent <= index < extent.
+
+    op: name of the op. axis: the indexed axis. extent: its size, symbolic before `bind`.
+    """
+
+    op: str
+    axis: int
+    extent: Any
+
+    def bind(self, env: dict[Any, Any]) -> IndexCheck:
+        """The check with symbolic sizes replaced by numbers."""
+        return IndexCheck(self.op, self.axis, substitute(self.extent, env))
+
+    def error(self, value: Any, loc: Loc | None = None) -> OutOfRangeError:
+        """The error for a wrong index; without `loc` it names the user's current line."""
+        expected = f"-{self.extent} <= index < {self.extent}"
+        return OutOfRangeError(
+            self.op,
+            received=f"index {int(value)} on axis {self.axis} of size {self.extent}",
+            expected="no index: the axis is empty" if self.extent == 0 else expected,
+            fix="clip the indices to the axis, or check how they are computed",
+            loc=loc,
+        )

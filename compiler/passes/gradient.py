@@ -1,0 +1,97 @@
+"""Expands each `gradient` node into the backward graph, with the ops' own gradient rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from graphnn.compiler.gradients import Step, backpropagate
+from graphnn.compiler.ir.graph import Graph, Node, Rewriter
+from graphnn.compiler.ir.types import TupleType
+from graphnn.compiler.ops.base import Ops
+from graphnn.compiler.ops.core import Gradient, Identity, Input, Item
+from graphnn.compiler.trace import GraphHandler
+from graphnn.runtime.errors import Loc
+
+
+@dataclass(frozen=True)
+class ExpandGradients:
+    """Writes out gradients, first to last, so that one of another finds that one expanded."""
+
+    name: ClassVar[str] = "gradient"
+
+    def run(self, graph: Graph) -> Graph:
+        """The graph without `gradient` nodes; backward nodes carry their forward node's place."""
+        if not any(isinstance(n.op, Gradient) for n in graph.nodes):
+            return graph
+        rewriter = Rewriter()
+        expanded: dict[Node, list[Node]] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Gradient):
+                expanded[node] = expand(node.op, rewriter.inputs(node), node.loc)
+            elif isinstance(node.op, Item) and node.inputs[0] in expanded:
+                rewriter.replace[node] = expanded[node.inputs[0]][node.op.index]
+            else:
+                rewriter.replace[node] = rewriter.copy(node)
+        return rewriter.graph(graph)
+
+
+def expand(op: Gradient, inputs: Sequence[Node], loc: Loc | None = None) -> list[Node]:
+    """The gradients of a `gradient` node over the given inputs, one for each source."""
+    first, second = op.targets, op.targets + op.sources
+    targets, sources = inputs[:first], inputs[first:second]
+    ends, seeds = inputs[second : second + op.constants], inputs[second + op.constants :]
+    handler = GraphHandler()
+    ops = Ops(handler)
+
+    def at(place: Loc | None) -> None:
+        handler.loc = place
+
+    found = backpropagate(
+        ops, steps_between(targets, ends), zip(targets, seeds, strict=True), sources, at
+    )
+    at(loc)
+    # A path that simplification has cut leaves nothing: the gradient is zero.
+    return [found[id(s)] if id(s) in found else ops.zeros_like(s) for s in sources]
+
+
+def steps_between(targets: Sequence[Node], ends: Sequence[Node]) -> list[Step]:
+    """The applications that lead to the targets, in order, without what lies behind `ends`."""
+    order = _ancestors(targets, set(ends))
+    items: dict[Node, dict[int, Node]] = {}
+    aliases: list[tuple[Node, Node]] = []
+    for node in order:
+        if isinstance(node.op, Item) and node.inputs:
+            known = items.setdefault(node.inputs[0], {}).setdefault(node.op.index, node)
+            if known is not node:
+                aliases.append((known, node))
+    steps: list[Step] = []
+    copies = {new: Step(Identity(), (old,), new, new.loc) for old, new in aliases}
+    for node in order:
+        if isinstance(node.op, Item):
+            steps += [copies[node]] if node in copies else []
+            continue
+        out: Any = node
+        if isinstance(node.type, TupleType):
+            out = tuple(items.get(node, {}).get(i) for i in range(len(node.type.items)))
+        steps.append(Step(node.op, node.inputs, out, node.loc))
+    return steps
+
+
+def _ancestors(targets: Sequence[Node], ends: set[Node]) -> list[Node]:
+    """Nodes that a target needs, each after its inputs; inputs of the graph and ends left out."""
+    seen: set[Node] = set(ends)
+    order: list[Node] = []
+    stack: list[tuple[Node, int]] = [(t, 0) for t in reversed(targets)]
+    while stack:
+        node, position = stack.pop()
+        if node in seen:
+            continue
+        if position < len(node.inputs):
+            stack += [(node, position + 1), (node.inputs[position], 0)]
+            continue
+        seen.add(node)
+        if not isinstance(node.op, Input):
+            order.append(node)
+    return order

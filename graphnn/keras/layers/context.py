@@ -1,0 +1,54 @@
+"""What is being called on this thread: the path of layers and their training flag."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from graphnn.runtime.errors import set_layer_path
+
+
+class CallContext(threading.local):
+    """layers: those being called, outermost first. names: their names. training: the flag in force
+    (None: nobody has said)."""
+
+    def __init__(self) -> None:
+        self.layers: list[Any] = []
+        self.names: list[str] = []
+        self.training: bool | None = None
+
+    def path(self) -> str:
+        """The names joined, as errors and dumps show them: "net/dense_2"."""
+        return "/".join(self.names)
+
+
+CONTEXT = CallContext()
+set_layer_path(CONTEXT.path)
+
+
+@contextmanager
+def entered(layer: Any, training: bool | None) -> Iterator[None]:
+    """A layer is being called (or built) with a training flag; restored also after an error."""
+    before = CONTEXT.training
+    CONTEXT.layers.append(layer)
+    CONTEXT.names.append(layer.name)
+    CONTEXT.training = training
+    try:
+        yield
+    finally:
+        CONTEXT.layers.pop()
+        CONTEXT.names.pop()
+        CONTEXT.training = before
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """As if no layer were being called, for a while."""
+    before = CONTEXT.layers, CONTEXT.names, CONTEXT.training
+    CONTEXT.layers, CONTEXT.names, CONTEXT.training = [], [], None
+    try:
+        yield
+    finally:
+        CONTEXT.layers, CONTEXT.names, CONTEXT.training = before

@@ -1,0 +1,201 @@
+"""Finding the weights, sublayers and metrics that an object holds in its attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from graphnn.keras.metrics import Metric
+from graphnn.random import Generator
+from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.variable import Variable
+
+_CONTAINERS = (list, tuple, dict)
+
+
+def unique(items: Any) -> list[Any]:
+    """Items once each, by identity, in order of first appearance."""
+    return list({id(item): item for item in items}.values())
+
+
+def _leaves(value: Any, depth: int = 0) -> Iterator[Any]:
+    """Values in nested lists, tuples and dicts. Depth is bounded: a list may contain itself."""
+    if not isinstance(value, _CONTAINERS):
+        yield value
+        return
+    if depth > 20:
+        return
+    for item in value.values() if isinstance(value, dict) else value:
+        yield from _leaves(item, depth + 1)
+
+
+class Tracked:
+    """Base of layers: Variables, sublayers, metrics and random generators set as attributes, also
+    inside lists, tuples and dicts, are found again, whenever they were put there.
+
+    Containers are looked into when somebody asks, so a list may grow after it has been assigned.
+    """
+
+    _held: dict[str, None]
+    _added: list[Any]
+    _frozen: list[Any]
+    _trainable: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        # Here and not in __init__: attributes may be set before super().__init__() is called.
+        self = super().__new__(cls)
+        self.__dict__.update(_held={}, _added=[], _frozen=[], _trainable=True)
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if isinstance(value, (Variable, Tracked, Metric, Generator, *_CONTAINERS)):
+            if name in self.__dict__:  # not a property
+                self._held[name] = None
+        else:
+            self._held.pop(name, None)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._held.pop(name, None)
+
+    # ---- what this object holds itself ------------------------------------------------------
+
+    def _direct(self) -> Iterator[Any]:
+        """Values of attributes, containers opened."""
+        yield from self._added
+        for name in tuple(self._held):
+            yield from _leaves(self.__dict__[name])
+
+    def _own(self, kind: type) -> list[Any]:
+        return unique(value for value in self._direct() if isinstance(value, kind))
+
+    def _own_weights(self) -> list[Any]:
+        """Own Variables, those made as trainable first: the order does not change by freezing."""
+        found = self._own(Variable)
+        frozen = {id(v) for v in self._frozen}
+        first = [v for v in found if v.trainable or id(v) in frozen]
+        rest = [v for v in found if not (v.trainable or id(v) in frozen)]
+        return first + rest
+
+    def _walk(self) -> list[Any]:
+        """This object and all objects below it, each once, parents first."""
+        found: dict[int, Any] = {}
+        waiting: list[Any] = [self]
+        while waiting:
+            item = waiting.pop()
+            if id(item) not in found:
+                found[id(item)] = item
+                waiting += reversed(item._own(Tracked))
+        return list(found.values())
+
+    # ---- the public lists -------------------------------------------------------------------
+
+    @property
+    def weights(self) -> list[Any]:
+        """All Variables of this layer and its sublayers, without those of metrics."""
+        return unique(v for layer in self._walk() for v in layer._own_weights())
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """The weights that training changes."""
+        if not self._trainable:
+            return []
+        return unique(
+            v
+            for layer in self._walk()
+            if layer._trainable
+            for v in layer._own_weights()
+            if v.trainable
+        )
+
+    @property
+    def non_trainable_weights(self) -> list[Any]:
+        """The weights that training leaves alone, or changes by other means than gradients."""
+        trainable = {id(v) for v in self.trainable_weights}
+        return [v for v in self.weights if id(v) not in trainable]
+
+    @property
+    def variables(self) -> list[Any]:
+        """All state: weights, then states of random generators and metrics."""
+        layers = self._walk()
+        seeds = (g.state for layer in layers for g in layer._own(Generator))
+        metrics = (v for m in self.metrics for v in m.variables)
+        return unique([*self.weights, *seeds, *metrics])
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The same as `trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Any]:
+        """All state that is not in `trainable_variables`."""
+        trainable = {id(v) for v in self.trainable_weights}
+        return [v for v in self.variables if id(v) not in trainable]
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metrics of this layer and its sublayers."""
+        return unique(m for layer in self._walk() for m in layer._own(Metric))
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; setting it sets all sublayers too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self._walk():
+            layer._set_trainable(bool(value))
+
+    def _set_trainable(self, value: bool) -> None:
+        self.__dict__["_trainable"] = value
+        if not value:
+            self._frozen += [v for v in self._own(Variable) if v.trainable]
+        for variable in self._frozen:
+            variable.trainable = value
+        if value:
+            self._frozen.clear()
+
+    # ---- values -----------------------------------------------------------------------------
+
+    def get_weights(self) -> list[Any]:
+        """Copies of the weights as NumPy arrays, in the order of `weights`."""
+        return [np.array(v.numpy()) for v in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Assign all weights.
+
+        weights: one array for each of `self.weights`, of its shape. Raises ArgumentError for
+        another count and ShapeError for another shape, before anything has been changed.
+        """
+        own, new = self.weights, [np.asarray(w) for w in weights]
+        name = getattr(self, "name", type(self).__name__)
+        if len(own) != len(new):
+            raise ArgumentError(
+                f"set_weights of {name}",
+                received=f"{len(new)} arrays",
+                expected=f"{len(own)} arrays, one for each weight",
+                fix="build the layer first (call it once), or give what get_weights() returned",
+            )
+        for variable, array in zip(own, new, strict=True):
+            if tuple(variable.shape) != array.shape:
+                raise ShapeError(
+                    f"set_weights of {name}",
+                    received=f"an array of shape {array.shape} for {variable.name}",
+                    expected=f"shape {tuple(variable.shape)}",
+                    fix="give the arrays in the order of layer.weights",
+                )
+        for variable, array in zip(own, new, strict=True):
+            variable.assign(array.astype(variable.dtype, copy=False))
+
+    def count_params(self) -> int:
+        """Number of elements of all weights."""
+        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
+
+    def _each(self, action: Callable[[Any], None]) -> None:
+        for layer in self._walk():
+            action(layer)

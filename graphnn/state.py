@@ -1,0 +1,80 @@
+"""What each thread is doing: the trace it records into and the tapes that watch it."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+
+def _quiet_context() -> contextvars.Context:
+    """A context in which NumPy keeps silent: log(0) is -inf and 1/0 is inf, without a warning."""
+    context = contextvars.copy_context()
+    context.run(np.seterr, all="ignore")
+    return context
+
+
+class State(threading.local):
+    """One thread's mode.
+
+    trace: the `Trace` under construction, or None in eager mode.
+    tapes: the recording tapes, outermost first.
+    busy: whether any of the two is in force; the one thing that fast paths ask.
+    quiet: runs a function with NumPy's floating-point warnings off (20 ns; errstate takes 700).
+    on_create_variable: called with each Variable made while tracing; `@function` sets it, and may
+    raise from it.
+    """
+
+    trace: Any = None
+    tapes: tuple[Any, ...] = ()
+    busy: bool = False
+    on_create_variable: Callable[[Any], None] | None = None
+
+    def __init__(self) -> None:
+        self.quiet: Callable[..., Any] = _quiet_context().run
+
+    def set(self, trace: Any, tapes: tuple[Any, ...]) -> None:
+        """Change the mode."""
+        self.trace, self.tapes = trace, tapes
+        self.busy = trace is not None or bool(tapes)
+
+
+state = State()
+
+
+@contextmanager
+def mode(trace: Any, tapes: tuple[Any, ...] = ()) -> Iterator[None]:
+    """Work with another trace and other tapes for a while; restored also after an exception."""
+    before = state.trace, state.tapes
+    state.set(trace, tapes)
+    try:
+        yield
+    finally:
+        state.set(*before)
+
+
+@contextmanager
+def no_tapes() -> Iterator[None]:
+    """Record nothing on any tape for a while."""
+    with mode(state.trace):
+        yield
+
+
+@contextmanager
+def init_scope() -> Iterator[None]:
+    """Leave the trace and all tapes for a while: what runs inside is eager and is not recorded."""
+    with mode(None):
+        yield
+
+
+def executing_eagerly() -> bool:
+    """Whether operations run at once, which is the case outside of a trace.
+
+    >>> graphnn.executing_eagerly()
+    True
+    """
+    return state.trace is None
