@@ -114,18 +114,29 @@ def reduce_exp(b: Body, x: Value) -> tuple[Value, Value, Value]:
     return n, n_int, r
 
 
-def exp_parts(b: Body, x: Value, low: Value | None = None) -> tuple[Value, Value]:
-    """(m, n) with exp(x + low) = m * 2**n and m about 1; x must be clamped."""
+def exp_rest(b: Body, x: Value, low: Value | None) -> tuple[Value, Value]:
+    """(exp(r) - 1, n) with x + low = r + n ln 2; x must be clamped."""
     _, n, r = reduce_exp(b, x)
     r = r if low is None else r + low
-    return 1.0 + b.fma(r * r, b.poly(r, EXP[x.bits].exp), r), n
+    return b.fma(r * r, b.poly(r, EXP[x.bits].exp), r), n
+
+
+def exp_parts(b: Body, x: Value, low: Value | None = None) -> tuple[Value, Value]:
+    """(m, n) with exp(x + low) = m * 2**n and m about 1; x must be clamped."""
+    rest, n = exp_rest(b, x, low)
+    return 1.0 + rest, n
+
+
+def exp_split(b: Body, x: Value, low: Value | None = None) -> tuple[Value, Value, Value]:
+    """(m, m_low, n) with exp(x + low) = (m + m_low) * 2**n; x must be clamped."""
+    rest, n = exp_rest(b, x, low)
+    return *b.fast_two_sum(b.const(1.0, x.type), rest), n
 
 
 def exp_pair(b: Body, x: Value, lower: int = 0) -> tuple[Value, Value]:
     """exp(x) / 2**lower as an unevaluated sum, for clamped x."""
-    _, n, r = reduce_exp(b, x)
-    high, low = b.fast_two_sum(b.const(1.0), b.fma(r * r, b.poly(r, EXP[x.bits].exp), r))
-    return b.scale(high, n - lower), b.scale(low, n - lower)
+    m, m_low, n = exp_split(b, x)
+    return b.scale(m, n - lower), b.scale(m_low, n - lower)
 
 
 def clamp(b: Body, x: Value) -> Value:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from graphnn.compiler.codegen.llvm_math_body import Body, Value
-from graphnn.compiler.codegen.llvm_math_exp import exp_parts
+from graphnn.compiler.codegen.llvm_math_exp import exp_parts, exp_split
 from graphnn.compiler.codegen.llvm_math_log import (
     LOG_POW_32,
     log_fraction,
@@ -180,16 +180,21 @@ DIGAMMA = (
     -0.00020775225398638445,
     0.0005252590790095275,
 )
-# x**2 (log(x) - 1/(2 x) - digamma(x)) in 1/x**2, x >= 10: 2**-64.2
+# x**2 (log(x) - 1/(2 x) - digamma(x)) in 1/x**2, x >= 4: 2**-62.1
 DIGAMMA_LARGE = (
-    0.08333333333333276,
-    -0.00833333333221111,
-    0.003968253236140409,
-    -0.004166446377693961,
-    0.007542011835690462,
-    -0.018503742519979605,
+    0.08333333333333234,
+    -0.008333333332527466,
+    0.003968253740475082,
+    -0.004166634563344868,
+    0.007573125033531969,
+    -0.020956402519218785,
+    0.07864460030130918,
+    -0.3326119418685557,
+    1.1920056778577677,
+    -2.3496420271255065,
 )
 DIGAMMA_ROOT = (0.46163214496836236, -1.5522348162858677e-17)  # + 1
+LGAMMA_LOW = 4.942915152430645e-18  # rest of LGAMMA[0] = 1 - Euler's constant
 HALF_LOG_2_PI = 0.4189385332046727  # log(2 pi)/2 - 1/2
 
 
@@ -219,8 +224,9 @@ def erfc_parts(b: Body, x: Value) -> tuple[Value, Value]:
     top, top_low, bottom, bottom_low = scaled_erfc(b, x)
     g, g_low = b.pair_divide(top, top_low, bottom, bottom_low)
     square, square_low = b.two_product(x, x)
-    m, n = exp_parts(b, -square, -square_low)
-    return b.fma(m, g_low, m * g), n
+    m, m_low, n = exp_split(b, -square, -square_low)
+    product, rest = b.two_product(m, g)
+    return product + (rest + b.fma(m, g_low, m_low * g)), n
 
 
 def scaled_erfc(b: Body, x: Value) -> tuple[Value, Value, Value, Value]:
@@ -254,7 +260,7 @@ def erfinv_guess(b: Body, x: Value, tail: tuple[float, ...], centre: float) -> V
 
 
 def erfinv_refined(b: Body, x: Value) -> Value:
-    """One Halley step on erf(y) - |x|, or on erfc(y) - (1 - |x|) for |x| > 1/2."""
+    """One Halley step on erf(y) - |x|, or on erfc(y) - (1 - |x|) for |x| > 0.55."""
     size = b.abs(x)
     y = erfinv_guess(b, x, ERFINV_TAIL_64, 4.0)
     square, square_low = b.two_product(y, y)
@@ -263,7 +269,7 @@ def erfinv_refined(b: Body, x: Value) -> Value:
     g, g_low = b.pair_divide(top, top_low, bottom, bottom_low)
     large = (g - (1.0 - size) * growth) + g_low
     small = (size - y) - y * b.poly(square, ERF_SMALL_64)
-    step = (math.sqrt(math.pi) / 2) * (size > 0.5).select(large, small * growth)
+    step = (math.sqrt(math.pi) / 2) * (size > 0.55).select(large, small * growth)
     return y + b.fma(step * step, y, step)
 
 
@@ -283,16 +289,17 @@ def lgamma(b: Body, x: Value) -> Value:
     down = (n < 0.5).select(size * (size + 1.0), size)
     argument = large.select(size, (n < 1.5).select(down, product))
     log, log_low = precise(b, argument)
-    near = b.poly(y, LGAMMA)
     sign = (n < 1.5).select(b.const(-1.0), 1.0)
-    low_part = b.fma(sign, log_low, y * near)
+    near, near_low = b.two_product(y, LGAMMA[0])
+    near_low = near_low + b.fma(y * y, b.poly(y, LGAMMA[1:]), y * LGAMMA_LOW)
+    head, rest = b.two_sum(sign * log, near)
     high, low = stirling(b, size, log, log_low)
-    high, low = large.select(high, sign * log), large.select(low, low_part)
+    high, low = large.select(high, head), large.select(low, rest + b.fma(sign, log_low, near_low))
     mirrored, mirrored_low = reflection(b, size)
-    negative = x < 0.0
     head, rest = b.two_sum(-mirrored, -high)
     mirrored = head + (rest - (mirrored_low + low))
-    result = negative.select(mirrored, high + low)
+    # Next to 0 both signs agree, and the product in the reflection would underflow.
+    result = (x < -(2.0**-60)).select(mirrored, high + low)
     pole = (x <= 0.0) & b.intrinsic("floor", x).equal(x)
     endless = pole | size.equal(math.inf) | high.equal(math.inf)
     return endless.select(math.inf, result)
@@ -335,25 +342,27 @@ def digamma(b: Body, x: Value) -> Value:
 
     As SciPy: -inf at 0, inf at -0, NaN at negative integers and at -inf.
     """
-    reflected = (x > 0.0).select(b.const(0.0), 1.0)
-    u = (x > 0.0).select(x, 1.0 - x)
-    value = (u < 10.0).select(digamma_near(b, u), digamma_large(b, u))
+    positive = x > 0.0
+    u = positive.select(x, 1.0 - x)
+    value = (u < 4.0).select(digamma_near(b, u), digamma_large(b, u))
     f, sine, cosine = sine_cosine_of_turns(b, x)
-    cotangent = math.pi * (cosine / b.copysign(sine, f))
-    value = reflected.equal(1.0).select(value - cotangent, value)
+    sine = b.copysign(sine, f.equal(0.0).select(x, f))
+    cotangent = math.pi * (cosine / sine)
+    value = positive.select(value, value - cotangent)
     undefined = (x < 0.0) & b.intrinsic("floor", x).equal(x)
     value = undefined.select(math.nan, value)
     return x.equal(math.inf).select(x, value)
 
 
 def digamma_near(b: Body, x: Value) -> Value:
-    """digamma(1 + y) + sum of 1/(y + i) for x = n + y, 0 <= n < 10; x >= 10 gives anything."""
-    n = b.intrinsic("floor", b.at_most(x, 10.0))
-    y = b.at_most(x, 10.0) - n
+    """digamma(1 + y) + sum of 1/(y + i) for x = n + y, 0 <= n < 4; x >= 4 gives anything."""
+    x = b.at_most(x, 4.0)
+    n = b.intrinsic("floor", x)
+    y = x - n
     head = ((y - DIGAMMA_ROOT[0]) - DIGAMMA_ROOT[1]) * b.poly(y - 0.5, DIGAMMA)
     below = n < 0.5
     top, bottom = below.select(b.const(-1.0), 0.0), below.select(y, 1.0)
-    for i in range(1, 9):
+    for i in range(1, 3):
         use, factor = n > float(i), y + float(i)
         top = use.select(b.fma(top, factor, bottom), top)
         bottom = use.select(bottom * factor, bottom)

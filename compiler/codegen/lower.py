@@ -7,7 +7,7 @@ costly and needed in a later sweep are kept in a row of scratch memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,11 +138,6 @@ class Builder:
         return Lowered(kernel, nodes, [b for b in self.scratch if b in used])
 
 
-def lower(partition: Partition, group: Group, threads: int) -> Lowered:
-    """The kernel of a group that has a loop form. threads: parts a large kernel is split into."""
-    return _LOWERINGS[group.kind](partition, group, threads)
-
-
 class _Rows(Builder):
     """Groups of kind "loop"."""
 
@@ -191,7 +186,7 @@ class _Rows(Builder):
 
     def _accumulator_dtype(self, node: Node) -> DType:
         dtype = compute_dtype(node.dtype)
-        wide = self.group.levels[node] == "one" and dtype == float32 and _monoid(node) == "add"
+        wide = self.group.levels[node] == "one" and dtype == float32 and loop_monoid(node) == "add"
         return float64 if wide else dtype
 
     # ---- frame and stages --------------------------------------------------------------
@@ -334,7 +329,7 @@ class _Rows(Builder):
 
     def _accumulator(self, node: Node) -> Accumulator:
         if node not in self.made:
-            dtype, monoid = self._accumulator_dtype(node), _monoid(node)
+            dtype, monoid = self._accumulator_dtype(node), loop_monoid(node)
             name = f"a{len(self.made)}"
             self.made[node] = Accumulator(name, monoid, dtype, neutral(monoid, dtype))
         return self.made[node]
@@ -343,7 +338,7 @@ class _Rows(Builder):
 
     def _combine_column(self, node: Node) -> Combine:
         """Add to a row of partial sums, which `finish` adds up."""
-        cols, monoid = self.frame.cols, _monoid(node)
+        cols, monoid = self.frame.cols, loop_monoid(node)
         out = self.output(node)
         value = self._source(node)
         direct = not self.has_parts and out.dtype == value.dtype
@@ -426,11 +421,13 @@ class _Rows(Builder):
         return any(e.op == "call" for e in inside) or len(inside) > COSTLY
 
 
-def _rows(partition: Partition, group: Group, threads: int) -> Lowered:
+def lower_rows(partition: Partition, group: Group, threads: int) -> Lowered:
+    """The kernel of a group of kind "loop". threads: parts a large kernel is split into."""
     return _Rows(partition, group, threads).build()
 
 
-def _monoid(node: Node) -> str:
+def loop_monoid(node: Node) -> str:
+    """The scalar operation that a reduction combines with."""
     op: Any = node.op
     return str(op.monoid)
 
@@ -506,6 +503,3 @@ def _positions(statements: list[Statement]) -> dict[Any, int]:
                 positions[("load", e.attrs[0])] = sweep
     return positions
 
-
-Lowering = Callable[[Partition, Group, int], Lowered]
-_LOWERINGS: dict[str, Lowering] = {"loop": _rows}

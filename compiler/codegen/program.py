@@ -11,7 +11,8 @@ import numpy as np
 from graphnn.compiler.codegen.library import library_call, lower_gemm
 from graphnn.compiler.codegen.llvm import KernelText, print_kernel
 from graphnn.compiler.codegen.loops import Product
-from graphnn.compiler.codegen.lower import PARALLEL, Lowered, lower
+from graphnn.compiler.codegen.lower import PARALLEL, Lowered, lower_rows
+from graphnn.compiler.codegen.lower_more import lower_middle, lower_scan, lower_scatter
 from graphnn.compiler.codegen.scalar import Buffer
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size, substitute
@@ -22,6 +23,14 @@ from graphnn.compiler.passes.memory import plan_arena
 from graphnn.runtime.program import Layout, Program, Segment, Slot, Step, StepSizes
 
 MIN_PART = 20_000  # estimated operations below which another thread does not pay
+
+
+LOWERINGS = {
+    "loop": lower_rows,
+    "middle": lower_middle,
+    "scan": lower_scan,
+    "scatter": lower_scatter,
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
     if group.kind == "library":
         call = library_call(group.nodes[0], "cpu") if target.blas else None
         return lower_gemm(partition, group, call) if call else None
-    return lower(partition, group, target.threads)
+    return LOWERINGS[group.kind](partition, group, target.threads)
 
 
 def _order(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:

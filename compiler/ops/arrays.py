@@ -16,9 +16,9 @@ HALVES = (float16, bfloat16)
 
 
 @np.errstate(all="ignore")
-def quiet(function: Callable[..., Any], *arrays: Any) -> Any:
-    """function(*arrays) without NumPy's warnings: infinities and NaN are results like others."""
-    return function(*arrays)
+def quiet(function: Callable[..., Any], *arrays: Any, **settings: Any) -> Any:
+    """function(*arrays, **settings) without NumPy's warnings: infinities and NaN are results like others."""
+    return function(*arrays, **settings)
 
 
 def widen(x: Any) -> Any:

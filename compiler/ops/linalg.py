@@ -15,6 +15,7 @@ from graphnn.compiler.ir.types import (
     float32,
     float64,
 )
+from graphnn.compiler.ops.arrays import quiet
 from graphnn.compiler.ops.base import Op, Sample
 from graphnn.compiler.ops.library import Gemm
 from graphnn.compiler.ops.shape import PermuteDims, normalize_axes
@@ -83,7 +84,7 @@ class MatMul(Op):
                 (*a.shape[:-1], b.shape[-1])
             )
         else:
-            out = xp.matmul(a, b)
+            out = quiet(xp.matmul, a, b)
         return out if out.dtype == dtype else out.astype(dtype)
 
     def library(self, target: str, a: TensorType, b: TensorType) -> Gemm | None:

@@ -22,6 +22,7 @@ from graphnn.compiler.ir.types import (
     is_float,
     uint64,
 )
+from graphnn.compiler.ops.arrays import quiet
 from graphnn.compiler.ops.base import (
     Composite,
     NoGradient,
@@ -99,7 +100,7 @@ class Sum(AxisReduce):
 
     def eager(self, xp: Any, x: Any) -> Any:
         dtype = wide_integer(x.dtype)
-        total = xp.sum(x, axis=self.axes, keepdims=self.keepdims, dtype=compute_type(dtype))
+        total = quiet(xp.sum, x, axis=self.axes, keepdims=self.keepdims, dtype=compute_type(dtype))
         return xp.asarray(total, dtype)
 
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:
@@ -131,7 +132,7 @@ class Prod(AxisReduce):
 
     def eager(self, xp: Any, x: Any) -> Any:
         dtype = wide_integer(x.dtype)
-        total = xp.prod(x, axis=self.axes, keepdims=self.keepdims, dtype=compute_type(dtype))
+        total = quiet(xp.prod, x, axis=self.axes, keepdims=self.keepdims, dtype=compute_type(dtype))
         return xp.asarray(total, dtype)
 
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:
@@ -172,7 +173,7 @@ class Extreme(AxisReduce):
 
     def eager(self, xp: Any, x: Any) -> Any:
         reduce = getattr(xp, self.name)
-        values = reduce(x.astype(compute_type(x.dtype)), axis=self.axes, keepdims=self.keepdims)
+        values = quiet(reduce, x.astype(compute_type(x.dtype)), axis=self.axes, keepdims=self.keepdims)
         return xp.asarray(values, x.dtype)
 
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:

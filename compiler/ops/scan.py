@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from graphnn.compiler.ir.types import ALL, DType, TensorType, describe
+from graphnn.compiler.ops.arrays import quiet
 from graphnn.compiler.ops.base import Op, Sample, neutral, normalize_axis
 from graphnn.compiler.ops.reduce import compute_type, wide_integer
 from graphnn.runtime.errors import ShapeError
@@ -50,7 +51,7 @@ class Scan(Op):
         dtype = wide_integer(x.dtype)
         source = xp.flip(x, axis) if self.reverse else x
         run = xp.cumsum if self.monoid == "add" else xp.cumprod
-        out = run(source, axis=axis, dtype=compute_type(dtype)).astype(dtype)
+        out = quiet(run, source, axis=axis, dtype=compute_type(dtype)).astype(dtype)
         if self.exclusive and x.shape[axis]:
             first: list[Any] = [slice(None)] * x.ndim
             rest, start = list(first), list(first)
