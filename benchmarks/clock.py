@@ -1,4 +1,4 @@
-"""The clock: first call, warm-up, then medians of timed steps; the same rules for each framework."""
+"""The clock: first call, warm-up, then timed steps; the same rules for each framework."""
 
 import os
 import statistics

@@ -4,6 +4,7 @@ Only NumPy is used, in a fixed order of draws, so that any framework can start f
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def mlp(sizes: tuple[int, ...], batch: int) -> tuple[FloatArray, IntArray, Layer
     x = normal(stream, batch, sizes[0])
     labels = stream.integers(0, sizes[-1], batch)
     layers = []
-    for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+    for fan_in, fan_out in pairwise(sizes):
         weight = normal(stream, fan_in, fan_out, scale=math.sqrt(2 / fan_in))
         layers.append((weight, normal(stream, fan_out, scale=0.01)))
     return x, labels, layers

@@ -1,6 +1,7 @@
 """What a workload must cost at least: its traffic and arithmetic over the machine's own rates."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from benchmarks import data
 
@@ -32,7 +33,7 @@ def train_step(sizes: tuple[int, ...], batch: int) -> Size:
 
     Products: forward, weight gradient, and input gradient except that of the first layer.
     """
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = list(pairwise(sizes))
     products = [2 * batch * fan_in * fan_out for fan_in, fan_out in pairs]
     parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairs)
     return Size(6 * FLOAT_BYTES * parameters, 3 * sum(products) - products[0])

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import graphnn as tf
-from graphnn import keras
-
 from benchmarks import data
 from benchmarks.clock import Case, Epochs
 from benchmarks.peers import Options
 from benchmarks.training import hand_loop
+from graphnn import keras
 
 CALLS = 1000
 CHAINED = 100

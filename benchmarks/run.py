@@ -136,13 +136,15 @@ def _rounds(session: Session, run: Run, peers: list[str], rounds: int) -> None:
 
 
 def _heading(session: Session, rounds: int) -> str:
-    rates, threads = session.rates(), {line["threads"] for line in session.lines}
+    rates, threads = session.rates(), {line["threads"] for line in session.lines} or {0}
     machine = "rates of the machine unknown"
     if rates:
         copy, product = rates.copy / 1e9, rates.product / 1e9
         machine = f"copy {copy:.1f} GB/s, float32 products {product:.0f} GFLOP/s"
-    load = f"other processes used up to {session.foreign_load():.2f} cores"
-    return f"{max(threads)} threads, medians of {rounds} rounds; {machine}; {load}\n"
+    usual, most = session.foreign_load()
+    load = f"other processes used {usual:.2f} cores, at most {most:.2f}"
+    count = f"{rounds} round{'s' if rounds > 1 else ''}"
+    return f"{max(threads)} threads, medians of {count}; {machine}; {load}\n"
 
 
 if __name__ == "__main__":

@@ -138,9 +138,10 @@ class Session:
             return None
         return Rates(max(copies) * 1e9, max(products) * 1e9)
 
-    def foreign_load(self) -> float:
-        """The most cores that other processes used in one of the measurements."""
-        return max((line.get("foreign_cores") or 0.0 for line in self.lines), default=0.0)
+    def foreign_load(self) -> tuple[float, float]:
+        """The median and the most of the cores that other processes used in a measurement."""
+        loads = [line.get("foreign_cores") or 0.0 for line in self.lines] or [0.0]
+        return statistics.median(loads), max(loads)
 
 
 def environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""From a traced graph to something that runs: the pipeline, then a backend."""
+"""Running a graph with the ops' eager rules, in the place of a compiled program."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import numpy as np
 
 from graphnn.compiler.interpret import interpret
 from graphnn.compiler.ir.graph import Graph
-from graphnn.compiler.passes.pipeline import Callback, Pipeline
 
 
 class Executable(Protocol):
-    """A compiled graph."""
+    """A graph that can be run."""
 
     def bind(self, position: int, array: np.ndarray[Any, Any]) -> None:
-        """Fix the array of an input (a Variable's buffer), which `run` is then not given."""
+        """Fix the array of an input (a Variable's buffer) for all following runs."""
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
-        """Fresh arrays of the outputs, for arrays of the inputs that are not bound, in order.
+        """Fresh arrays of the outputs, for arrays of the inputs; None stands for a bound one.
 
         Inputs with an update are overwritten in place, after everything has been read.
         """
 
 
 class Interpreted:
-    """Runs a graph with the ops' eager rules: the reference, and the fallback."""
+    """The reference: no passes, no code; for comparisons and for graphs under suspicion."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -38,12 +37,8 @@ class Interpreted:
         self._bound[position] = array
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
-        """The outputs; bound inputs with an update are overwritten."""
-        rest = iter(arrays)
-        values = [
-            self._bound[i] if i in self._bound else next(rest)
-            for i in range(len(self.graph.inputs))
-        ]
+        """The outputs; inputs with an update are overwritten."""
+        values = [self._bound[i] if a is None else a for i, a in enumerate(arrays)]
         with np.errstate(all="ignore"):
             outputs, new = interpret(self.graph, values)
         outputs = [np.array(o) if _is_shared(o, values) else o for o in outputs]
@@ -54,8 +49,3 @@ class Interpreted:
 
 def _is_shared(output: Any, inputs: Sequence[Any]) -> bool:
     return not output.flags.writeable or any(np.may_share_memory(output, i) for i in inputs)
-
-
-def compile_graph(graph: Graph, callback: Callback | None = None) -> Executable:
-    """The program of a traced graph."""
-    return Interpreted(Pipeline(callback=callback).run(graph))

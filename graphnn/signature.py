@@ -220,7 +220,7 @@ class Walk:
         elif isinstance(value, TensorSpec):
             self.tensors.append(value)
             self.leaves.append((path, TensorLeaf(value.shape, value.dtype)))
-        elif isinstance(value, ndarray | np.generic):
+        elif is_tensor_leaf(value):
             self._tensor(path, Tensor(np.asarray(value)), value)
         elif is_value(value):
             self.leaves.append((path, value_leaf(value)))
@@ -264,6 +264,11 @@ def _kind(value: Any, pairs: list[tuple[Any, Any]]) -> tuple[str, Hashable]:
     return kind, len(pairs)
 
 
+def is_tensor_leaf(value: Any) -> bool:
+    """Whether an argument becomes an input of the graph."""
+    return isinstance(value, Tensor | TensorSpec | ndarray | np.generic)
+
+
 def is_value(value: Any) -> bool:
     """Whether an argument is a Python value and not a tensor or container of arguments."""
     return isinstance(value, Operand) or tree.is_leaf(value)
@@ -302,12 +307,12 @@ def quick_key(values: Any, arrays: list[Any]) -> tuple[Any, ...]:
         kind = value.__class__
         if kind is Tensor:
             array = value._value
-            if array.__class__ is not ndarray:
+            if array.__class__ is not ndarray or not array.flags.c_contiguous:
                 raise NotQuick
             arrays.append(array)
             key.append(array.shape)
             key.append(array.dtype)
-        elif kind is ndarray:
+        elif kind is ndarray and value.flags.c_contiguous:
             arrays.append(value)
             key.append(value.shape)
             key.append(value.dtype)
@@ -375,6 +380,8 @@ def check_spec(path: str, spec: TensorSpec, value: Any) -> Tensor:
 
     Python numbers, lists and NumPy arrays are cast; a tensor must have the dtype.
     """
+    if isinstance(value, TensorSpec):
+        return value  # type: ignore[return-value]
     if isinstance(value, Operand):
         tensor = value._tensor()
     else:

@@ -167,12 +167,13 @@ class _Instance:
             first += count
         return ctypes.addressof(self._words(words))
 
-    def _output_plan(self) -> tuple[tuple[int, bool], ...]:
-        """(slot, whether a copy must be given out) for each output."""
-        written = {self.program.slots[t].index for _, t in self.program.copies}
-        written |= {s for step in self.program.steps for s in step.outputs}
-        roles = self.program.slots
-        return tuple((s, roles[s].role == "input") for s in self.program.outputs)
+    def _output_plan(self) -> tuple[tuple[int, bool, tuple[int, ...] | None], ...]:
+        """(slot, whether a copy must be given out, other shape than the slot's or None)."""
+        slots, shapes = self.program.slots, self.layout
+        return tuple(
+            (s, slots[s].role == "input", None if shape == shapes.shapes[s] else shape)
+            for s, shape in zip(self.program.outputs, shapes.outputs, strict=True)
+        )
 
     # ---- running -----------------------------------------------------------------------
 
@@ -197,13 +198,18 @@ class _Instance:
             self._raise(code - 1)
         if self.program.copies:
             self._copy()
-        results = [
-            current[slot].copy() if copied else current[slot]  # type: ignore[union-attr]
-            for slot, copied in self.outputs
-        ]
+        results = [self._result(*plan) for plan in self.outputs]
         for slot, _, _ in self.fresh:
             current[slot] = None
-        return results  # type: ignore[return-value]
+        return results
+
+    def _result(self, slot: int, copied: bool, shape: tuple[int, ...] | None) -> Array:
+        array = self.current[slot]
+        if array is None:  # an output that lives in the arena because a later step needs it
+            array = self.array(slot).copy()
+        elif copied:
+            array = array.copy()
+        return array if shape is None else array.reshape(shape)
 
     def array(self, slot: int) -> Array:
         """The memory of a slot as an array."""

@@ -84,6 +84,7 @@ class Layout:
 
     shapes: of each slot. offsets: into the arena, -1 for slots outside it. arena: its bytes.
     steps: one per step. sizes: the values of the symbols, in the order of `Program.symbols`.
+    outputs: shapes of the outputs (a reshaped result shares its source's slot).
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -91,6 +92,7 @@ class Layout:
     arena: int
     steps: tuple[StepSizes, ...]
     sizes: tuple[int, ...]
+    outputs: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

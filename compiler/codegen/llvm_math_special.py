@@ -123,27 +123,28 @@ ERFINV_TAIL_64 = (
     -5.860710856894173e-07,
     -1.7960222028412502e-06,
 )
-# lgamma(2 + y)/y in y, |y| <= 1/2: 2**-56.0
+# lgamma(2 + y)/y in y, -0.65 <= y <= 0.35: 2**-56.0
 LGAMMA = (
     0.42278433509846713,
-    0.3224670334241133,
-    -0.06735230105319491,
-    0.02058080842776586,
-    -0.007385551029010713,
-    0.0028905103318180273,
-    -0.0011927538980372732,
-    0.0005096694964250197,
-    -0.00022315503548291823,
-    9.945791734677101e-05,
-    -4.492309296039902e-05,
-    2.0503816065658388e-05,
-    -9.460341509141847e-06,
-    4.392057540992496e-06,
-    -1.9593137493221154e-06,
-    9.038977617192607e-07,
-    -6.108701850642072e-07,
-    2.93345114752235e-07,
-    2.4418301075170664e-08,
+    0.3224670334241132,
+    -0.0673523010531984,
+    0.02058080842778625,
+    -0.0073855510286297684,
+    0.002890510330651395,
+    -0.001192753914222916,
+    0.0005096695251928749,
+    -0.00022315468802669127,
+    9.945758755566259e-05,
+    -4.492726812686966e-05,
+    2.0505051649395892e-05,
+    -9.432124273594088e-06,
+    4.4000936896435366e-06,
+    -2.052590878523876e-06,
+    8.228059522221973e-07,
+    -5.60538316986191e-07,
+    4.269839032030601e-07,
+    3.6239356787885484e-07,
+    3.2885499532692025e-07,
 )
 # x (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi)/2) in 1/x**2, x >= 8: 2**-61.6
 STIRLING = (
@@ -276,19 +277,21 @@ def erfinv_refined(b: Body, x: Value) -> Value:
 def lgamma(b: Body, x: Value) -> Value:
     """log|gamma(x)|; infinite at the poles. For double; floats go through double.
 
-    Stirling's series for |x| >= 8, else recurrence to 2 + y with |y| <= 1/2. Negative x by
+    Stirling's series for |x| >= 8, else recurrence to 2 + y, -0.65 <= y <= 0.35. Negative x by
     reflection: relative to 1 + |result| the error stays small, but not near the roots.
     """
     size = b.abs(x)
     large = size >= 8.0
-    n, _ = b.round_to_int(b.at_most(size, 8.0))
+    n = b.intrinsic("floor", b.at_most(size, 8.0) + 0.65)
     y = b.at_most(size, 8.0) - n
     product = b.const(1.0)
     for i in range(2, 8):
         product = (n > float(i)).select(product * (y + float(i)), product)
-    down = (n < 0.5).select(size * (size + 1.0), size)
-    argument = large.select(size, (n < 1.5).select(down, product))
-    log, log_low = precise(b, argument)
+    lowest = n < 0.5
+    down, down_rest = product_up(b, size)
+    down = lowest.select(down, size)
+    log, log_low = precise(b, large.select(size, (n < 1.5).select(down, product)))
+    log_low = lowest.select(log_low + down_rest, log_low)
     sign = (n < 1.5).select(b.const(-1.0), 1.0)
     near, near_low = b.two_product(y, LGAMMA[0])
     near_low = near_low + b.fma(y * y, b.poly(y, LGAMMA[1:]), y * LGAMMA_LOW)
@@ -303,6 +306,13 @@ def lgamma(b: Body, x: Value) -> Value:
     pole = (x <= 0.0) & b.intrinsic("floor", x).equal(x)
     endless = pole | size.equal(math.inf) | high.equal(math.inf)
     return endless.select(math.inf, result)
+
+
+def product_up(b: Body, x: Value) -> tuple[Value, Value]:
+    """x (x + 1), and its rounding error as a part of it."""
+    up, up_low = b.two_sum(b.const(1.0), x)
+    product, rest = b.two_product(x, up)
+    return product, b.fma(x, up_low, rest) / b.at_least(product, 2.0**-1000)
 
 
 def stirling(b: Body, x: Value, log: Value, log_low: Value) -> tuple[Value, Value]:
@@ -359,14 +369,21 @@ def digamma_near(b: Body, x: Value) -> Value:
     x = b.at_most(x, 4.0)
     n = b.intrinsic("floor", x)
     y = x - n
-    head = ((y - DIGAMMA_ROOT[0]) - DIGAMMA_ROOT[1]) * b.poly(y - 0.5, DIGAMMA)
+    t = y - 0.5
+    slope, slope_low = b.fast_two_sum(b.const(DIGAMMA[0]), t * b.poly(t, DIGAMMA[1:]))
+    off, off_low = b.two_sum(y, b.const(-DIGAMMA_ROOT[0]))
+    head, head_low = b.two_product(off, slope)
+    head_low = b.fma(off, slope_low, b.fma(off_low - DIGAMMA_ROOT[1], slope, head_low))
     below = n < 0.5
     top, bottom = below.select(b.const(-1.0), 0.0), below.select(y, 1.0)
     for i in range(1, 3):
         use, factor = n > float(i), y + float(i)
         top = use.select(b.fma(top, factor, bottom), top)
         bottom = use.select(bottom * factor, bottom)
-    return head + top / bottom
+    # The parts cancel next to x = 2. For the smallest x the rest is NaN, and not needed.
+    q, q_low = b.pair_divide(top, b.const(0.0), bottom, b.const(0.0))
+    total, rest = b.two_sum(q, head)
+    return (x < 2.0**-1000).select(q, total + (rest + (head_low + q_low)))
 
 
 def digamma_large(b: Body, x: Value) -> Value:

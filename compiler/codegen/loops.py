@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar
+from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, index_scalars
 from graphnn.compiler.ir.sizes import Dynamic, Size, Symbol, Var, atoms
 from graphnn.runtime.errors import Loc
 
@@ -137,7 +137,12 @@ def walk(statements: Iterable[Statement]) -> Iterator[Statement]:
 
 def scalars(statement: Statement) -> tuple[Scalar, ...]:
     """The values a statement needs itself (not those inside a loop's body)."""
-    return () if isinstance(statement, Reset | Loop | Product) else (statement.value,)
+    match statement:
+        case Store(_, linear, value) | Combine(_, linear, value):
+            return (*index_scalars(linear), value)
+        case Update(_, value):
+            return (value,)
+    return ()
 
 
 def expressions(values: Iterable[Scalar]) -> Iterator[Scalar]:

@@ -338,6 +338,7 @@ class _Layouts:
         self.slots = tuple(assembly.slots)
         self.life = assembly.lifetimes(steps)
         self.shares, self.symbols = shares, symbols
+        self.outputs = tuple(o.shape for o in assembly.graph.outputs)
         self.threads = assembly.target.threads
         self.kernels = [
             [w.lowered.kernel if w.lowered else None for w in step] for step in assembly.steps
@@ -353,7 +354,8 @@ class _Layouts:
         offsets, arena = plan_arena(nbytes, self.life, self.shares)
         steps = tuple(self._step(kernels, env) for kernels in self.kernels)
         table = tuple(offsets.get(k, -1) for k in range(len(self.slots)))
-        return Layout(shapes, table, arena, steps, sizes)
+        outputs = tuple(tuple(substitute(s, env) for s in shape) for shape in self.outputs)
+        return Layout(shapes, table, arena, steps, sizes, outputs)
 
     def _step(self, kernels: Iterable[Any], env: dict[Any, Any]) -> StepSizes:
         kernels = list(kernels)

@@ -267,7 +267,9 @@ def _split(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def floordiv(a: Any, b: Any) -> Any:
-    """a // b, as a polynomial where that is exact."""
+    """a // b, as a polynomial where that is exact; 0 for b = 0 (an empty axis has no index)."""
+    if b == 0:
+        return 0
     if isinstance(a, int) and isinstance(b, int):
         return a // b
     if b == 1:
@@ -290,7 +292,9 @@ def _single_floordiv(value: Any) -> FloorDiv | None:
 
 
 def mod(a: Any, b: Any) -> Any:
-    """a % b."""
+    """a % b; 0 for b = 0."""
+    if b == 0:
+        return 0
     if isinstance(a, int) and isinstance(b, int):
         return a % b
     return add(a, mul(mul(b, floordiv(a, b)), -1))

@@ -17,7 +17,7 @@ HALVES = (float16, bfloat16)
 
 @np.errstate(all="ignore")
 def quiet(function: Callable[..., Any], *arrays: Any, **settings: Any) -> Any:
-    """function(*arrays, **settings) without NumPy's warnings: infinities and NaN are results like others."""
+    """function(...) without NumPy's warnings: infinities and NaN are results like others."""
     return function(*arrays, **settings)
 
 

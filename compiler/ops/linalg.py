@@ -80,9 +80,8 @@ class MatMul(Op):
         a = a.swapaxes(-1, -2) if self.transpose_a else a
         b = b.swapaxes(-1, -2) if self.transpose_b else b
         if self._has_one_matrix(a, b):
-            out = xp.matmul(a.reshape(prod(a.shape[:-1]), a.shape[-1]), b).reshape(
-                (*a.shape[:-1], b.shape[-1])
-            )
+            rows = a.reshape(prod(a.shape[:-1]), a.shape[-1])
+            out = quiet(xp.matmul, rows, b).reshape((*a.shape[:-1], b.shape[-1]))
         else:
             out = quiet(xp.matmul, a, b)
         return out if out.dtype == dtype else out.astype(dtype)

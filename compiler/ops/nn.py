@@ -135,9 +135,9 @@ class Dropout(Composite):
     rate: float
     noise_shape: tuple[Any, ...] = ()
     samples = (
-        Sample((("f", (3, 4)), ("state", (4,))), {"rate": 0.4}),
-        Sample((("f", (5, 6)), ("state", (4,))), {"rate": 0.5, "noise_shape": (5, 1)}),
-        Sample((("f", ()), ("state", (4,))), {"rate": 0.25}),
+        Sample((("f", (3, 4)), ("uint32", (4,))), {"rate": 0.4}),
+        Sample((("f", (5, 6)), ("uint32", (4,))), {"rate": 0.5, "noise_shape": (5, 1)}),
+        Sample((("f", ()), ("uint32", (4,))), {"rate": 0.25}),
     )
 
     def check_dtypes(self, types: Any) -> None:

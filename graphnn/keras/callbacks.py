@@ -329,6 +329,6 @@ def with_defaults(
     if verbose and not any(isinstance(c, ProgbarLogger) for c in found):
         found.append(ProgbarLogger(verbose))
     if history and not any(isinstance(c, History) for c in found):
-        # First, so that model.history is up to date when the user's hooks run.
-        found.insert(0, History())
+        # Last, so that it sees what the user's callbacks put into the logs of an epoch.
+        found.append(History())
     return CallbackList(found, model=model, params={**params, "verbose": verbose})

@@ -31,8 +31,9 @@ def abstract_inputs(trace: Trace, shapes: Any, dtype: Any) -> Any:
     return map_shapes(one, shapes)
 
 
-def output_shape_of(layer: Any, input_shape: Any, dtype: Any = None) -> Any:
-    """The shapes that a layer gives for input shapes in which None is a size that may vary.
+def outputs_of(layer: Any, input_shape: Any, dtype: Any = None) -> Any:
+    """What a layer gives for input shapes in which None is a size that may vary: tensors without
+    values, of which shape and dtype may be asked.
 
     The layer gets built. dtype: of the inputs; the layer's `input_dtype`, or the dtype it computes
     in, by default. Raises what the layer's own code raises.
@@ -43,4 +44,9 @@ def output_shape_of(layer: Any, input_shape: Any, dtype: Any = None) -> Any:
         outputs = layer(abstract_inputs(trace, input_shape, kind), training=False)
     trace.closed = True
     layer._clear_losses()
-    return shapes_of(outputs)
+    return outputs
+
+
+def output_shape_of(layer: Any, input_shape: Any, dtype: Any = None) -> Any:
+    """The shapes of `outputs_of`."""
+    return shapes_of(outputs_of(layer, input_shape, dtype))

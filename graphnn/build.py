@@ -1,0 +1,53 @@
+"""From a traced graph to something that runs: passes, code, machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphnn.compiler.codegen.program import Built, Target, build_program
+from graphnn.compiler.ir.graph import Graph
+from graphnn.compiler.passes.pipeline import Pipeline
+from graphnn.runtime.cpu import blas, pool
+from graphnn.runtime.execute import Executable
+
+Array = np.ndarray[Any, Any]
+
+
+def host_target() -> Target:
+    """The machine this process runs on."""
+    return Target(threads=pool.num_threads(), blas=blas.gemm_address(np.dtype("float32")) is not None)
+
+
+class Compiled:
+    """A graph after all passes, its program, and the machine code that runs it.
+
+    traced: the graph as recorded. graph: after the passes. built: program, groups and kernels.
+    """
+
+    def __init__(self, traced: Graph, pipeline: Pipeline, target: Target) -> None:
+        self.traced, self.pipeline, self.target = traced, pipeline, target
+        self.graph = pipeline.run(traced)
+        self.built: Built = build_program(self.graph, target)
+        self.executable = Executable(self.built.program)
+
+    def run(self, arrays: Sequence[Array | None]) -> list[Array]:
+        """Outputs for the inputs in order; inputs with new values are overwritten in place."""
+        return self.executable.run(arrays)
+
+    def bind(self, position: int, array: Array) -> None:
+        """Fix the memory of an input for all following runs."""
+        self.executable.bind(position, array)
+
+
+def compile_graph(
+    graph: Graph, pipeline: Pipeline | None = None, target: Target | None = None
+) -> Compiled:
+    """Compile a traced graph for this machine.
+
+    pipeline: other passes than the default ones. target: another number of threads, no BLAS, or no
+    fusion, for tests and comparisons.
+    """
+    return Compiled(graph, pipeline or Pipeline(), target or host_target())
