@@ -110,6 +110,9 @@ def unbroadcast(ops: Any, g: Any, shape: tuple[Any, ...]) -> Any:
     if extra < 0:
         return ops.broadcast_to(g, shape=shape)
     stretched = [i for i, s in enumerate(shape) if s == 1 and have[i + extra] != 1]
+    if extra and not stretched:
+        g = ops.sum(g, axes=tuple(range(extra)))
+        return g if tuple(g.shape) == shape else ops.broadcast_to(g, shape=shape)
     axes = (*range(extra), *(i + extra for i in stretched))
     g = ops.sum(g, axes=axes, keepdims=True) if axes else g
     if extra:

@@ -10,7 +10,8 @@ import numpy as np
 
 from graphnn import tree
 from graphnn.apply import apply, convert, node_of
-from graphnn.compiler.executable import Executable, Interpreted
+from graphnn.build import compile_graph
+from graphnn.compiler.executable import Executable
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.text import print_graph
@@ -24,12 +25,6 @@ from graphnn.tensor import Operand, Tensor
 from graphnn.variable import EPOCH, Variable
 
 Pack = Callable[[list[Any]], Any]
-
-
-def compile_graph(graph: Graph) -> Executable:
-    """The program of a traced graph."""
-    return Interpreted(Pipeline().run(graph))
-
 
 class Slot:
     """Stands in a result's structure for an output of the graph."""
@@ -123,9 +118,7 @@ class ConcreteFunction:
         self.variables: list[Variable] = [c.source for c in trace.variables.values()]
         assigned = {node for node, _ in graph.updates}
         nodes = [c.node for c in trace.variables.values()]
-        self._updated = [
-            v for v, n in zip(self.variables, nodes, strict=True) if n in assigned
-        ]
+        self._updated = [v for v, n in zip(self.variables, nodes, strict=True) if n in assigned]
         self._outside = bool(self.captures or self.variables)
         self._bound = (None,) * len(self.variables)  # the program knows their buffers
         self._pack = pack

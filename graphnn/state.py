@@ -25,14 +25,11 @@ class State(threading.local):
     tapes: the recording tapes, outermost first.
     busy: whether any of the two is in force; the one thing that fast paths ask.
     quiet: runs a function with NumPy's floating-point warnings off (20 ns; errstate takes 700).
-    on_create_variable: called with each Variable made while tracing; `@function` sets it, and may
-    raise from it.
     """
 
     trace: Any = None
     tapes: tuple[Any, ...] = ()
     busy: bool = False
-    on_create_variable: Callable[[Any], None] | None = None
 
     def __init__(self) -> None:
         self.quiet: Callable[..., Any] = _quiet_context().run
@@ -44,6 +41,10 @@ class State(threading.local):
 
 
 state = State()
+
+# Called with each Variable that is made while tracing; `@function` adds a function, which may
+# raise.
+on_create_variable: list[Callable[[Any], None]] = []
 
 
 @contextmanager

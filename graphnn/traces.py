@@ -261,9 +261,7 @@ class Traces:
             self._remember(args, kwargs, walk, concrete)
             return concrete, walk
 
-    def _remember(
-        self, args: Any, kwargs: Any, walk: Walk, concrete: ConcreteFunction
-    ) -> None:
+    def _remember(self, args: Any, kwargs: Any, walk: Walk, concrete: ConcreteFunction) -> None:
         arrays: list[Any] = []
         try:
             key = self._key(args, kwargs, arrays)
@@ -298,9 +296,7 @@ class Traces:
 
     # ---- a new trace -----------------------------------------------------------------
 
-    def _new(
-        self, signature: Signature, walk: Walk, bound: Any, group: Group
-    ) -> ConcreteFunction:
+    def _new(self, signature: Signature, walk: Walk, bound: Any, group: Group) -> ConcreteFunction:
         loc = user_loc()
         against, changed = nearest(self.records, signature)
         limit = self.options.max_traces
@@ -353,8 +349,12 @@ class Traces:
         raise TypeError("no shapes to trace with")
 
     def _notes(self, group: Group, shapes: Any, sizes: Any, failed: str) -> tuple[str, ...]:
-        found = {str(s): n for a, b in zip(sizes, shapes, strict=True)
-                 for s, n in zip(a, b, strict=True) if isinstance(s, Size)}
+        found = {
+            str(s): n
+            for a, b in zip(sizes, shapes, strict=True)
+            for s, n in zip(a, b, strict=True)
+            if isinstance(s, Size)
+        }
         if found:
             text = ", ".join(f"{s} (now {n})" if n is not None else s for s, n in found.items())
             return (f"symbolic sizes: {text}; any sizes of 2 or more are served",)

@@ -252,7 +252,9 @@ class Body:
 
     def int_to_float(self, n: Value) -> Value:
         """A small integer (|n| < 2**21) as float of equal size, without a conversion."""
-        magic = self.const(*((1.5 * 2.0**23, "float") if n.type == "i32" else (1.5 * 2.0**52, "double")))
+        magic = self.const(
+            *((1.5 * 2.0**23, "float") if n.type == "i32" else (1.5 * 2.0**52, "double"))
+        )
         return self.from_bits(n + self.to_bits(magic)) - magic
 
     def power_of_two(self, n: Value) -> Value:

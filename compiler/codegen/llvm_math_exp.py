@@ -14,20 +14,34 @@ from graphnn.compiler.codegen.llvm_math_body import Body, Value
 
 @dataclass(frozen=True)
 class ExpConstants:
-    """ln 2 in two parts (log2_high has few bits or fma makes the product exact), clamps, fits."""
+    """ln 2 in two parts, the arguments where results end (0 and infinity), and the fits."""
 
     ln2_high: float
     ln2_low: float
     lowest: float
     highest: float
     exp: tuple[float, ...]  # (exp(r) - 1 - r) / r**2
-    expm1: tuple[float, ...]
+    expm1: tuple[float, ...]  # the same
     exp2: tuple[float, ...]  # (2**r - 1) / r
     lowest2: float
     highest2: float
 
 
-# |r| <= ln(2)/2: exp32 2**-28.2 of exp, expm1 2**-28.1 of expm1, exp2 2**-26.2; 64: 2**-61.6, 2**-57.1
+_EXP_64 = (
+    0.5,
+    0.16666666666666677,
+    0.041666666666666685,
+    0.008333333333321811,
+    0.0013888888888894835,
+    0.00019841269885290978,
+    2.4801587274715872e-05,
+    2.7557245206224745e-06,
+    2.7557334604340667e-07,
+    2.5108668818850613e-08,
+    2.089197186270979e-09,
+)
+# |r| <= ln(2)/2 (exp2: 1/2). Relative errors of exp, expm1 and exp2 for 32: 2**-28.2, 2**-28.1,
+# 2**-26.2; for 64: 2**-61.6 (of expm1, so of exp too) and 2**-57.1.
 EXP = {
     32: ExpConstants(
         ln2_high=0.693147182464599609375,
@@ -45,32 +59,8 @@ EXP = {
         ln2_low=2.319046813846299558e-17,
         lowest=-746.0,
         highest=710.0,
-        exp=(
-            0.5,
-            0.16666666666666677,
-            0.041666666666666685,
-            0.008333333333321811,
-            0.0013888888888894835,
-            0.00019841269885290978,
-            2.4801587274715872e-05,
-            2.7557245206224745e-06,
-            2.7557334604340667e-07,
-            2.5108668818850613e-08,
-            2.089197186270979e-09,
-        ),
-        expm1=(
-            0.5,
-            0.16666666666666677,
-            0.041666666666666685,
-            0.008333333333321811,
-            0.0013888888888894835,
-            0.00019841269885290978,
-            2.4801587274715872e-05,
-            2.7557245206224745e-06,
-            2.7557334604340667e-07,
-            2.5108668818850613e-08,
-            2.089197186270979e-09,
-        ),
+        exp=_EXP_64,
+        expm1=_EXP_64,
         exp2=(
             0.6931471805599453,
             0.24022650695910172,
@@ -162,7 +152,7 @@ def expm1_sum(b: Body, s: Value, top: Value, r: Value) -> tuple[Value, Value]:
     """
     high = b.fma(s, r, top)
     rest = b.fma(s, r, top - high)
-    return high, b.fma(s * (r * r), b.poly(r, EXP[x.bits].expm1), rest)
+    return high, b.fma(s * (r * r), b.poly(r, EXP[r.bits].expm1), rest)
 
 
 def expm1_pair(b: Body, x: Value) -> tuple[Value, Value]:

@@ -247,8 +247,8 @@ def cbrt(b: Body, x: Value) -> Value:
     """m**(-1/3) by polynomial and one step of order four, then a corrected m * r**2."""
     size = b.abs(x)
     k, f = split(b, size)
-    n, n_int = b.round_to_int(b.int_to_float(k), 1.0 / 3.0)
-    rest = k - n_int * 3
+    _, n = b.round_to_int(b.int_to_float(k), 1.0 / 3.0)
+    rest = k - n * 3
     a = (f + 1.0) * b.power_of_two(rest)
     root = (rest > 0).select(b.const(2.0 ** (-1 / 3), x.type), 1.0)
     root = (rest < 0).select(2.0 ** (1 / 3), root)
@@ -258,7 +258,7 @@ def cbrt(b: Body, x: Value) -> Value:
     y = a * (r * r)
     square, square_low = b.two_product(y, y)
     off = b.fma(square, y, -a) + square_low * y
-    y = b.fma(off, r * r * (-1 / 3), y) * b.power_of_two(n_int)
+    y = b.fma(off, r * r * (-1 / 3), y) * b.power_of_two(n)
     special = size.equal(0.0) | x.is_finite().logical_not()
     return special.select(x, b.copysign(y, x))
 

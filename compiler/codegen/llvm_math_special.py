@@ -123,28 +123,27 @@ ERFINV_TAIL_64 = (
     -5.860710856894173e-07,
     -1.7960222028412502e-06,
 )
-# lgamma(2 + y)/y in y, -0.65 <= y <= 0.35: 2**-56.0
+# lgamma(2 + y)/y in y, |y| <= 1/2: 2**-56.0
 LGAMMA = (
     0.42278433509846713,
-    0.3224670334241132,
-    -0.0673523010531984,
-    0.02058080842778625,
-    -0.0073855510286297684,
-    0.002890510330651395,
-    -0.001192753914222916,
-    0.0005096695251928749,
-    -0.00022315468802669127,
-    9.945758755566259e-05,
-    -4.492726812686966e-05,
-    2.0505051649395892e-05,
-    -9.432124273594088e-06,
-    4.4000936896435366e-06,
-    -2.052590878523876e-06,
-    8.228059522221973e-07,
-    -5.60538316986191e-07,
-    4.269839032030601e-07,
-    3.6239356787885484e-07,
-    3.2885499532692025e-07,
+    0.3224670334241133,
+    -0.06735230105319491,
+    0.02058080842776586,
+    -0.007385551029010713,
+    0.0028905103318180273,
+    -0.0011927538980372732,
+    0.0005096694964250197,
+    -0.00022315503548291823,
+    9.945791734677101e-05,
+    -4.492309296039902e-05,
+    2.0503816065658388e-05,
+    -9.460341509141847e-06,
+    4.392057540992496e-06,
+    -1.9593137493221154e-06,
+    9.038977617192607e-07,
+    -6.108701850642072e-07,
+    2.93345114752235e-07,
+    2.4418301075170664e-08,
 )
 # x (lgamma(x) - (x - 1/2) log(x) + x - log(2 pi)/2) in 1/x**2, x >= 8: 2**-61.6
 STIRLING = (
@@ -277,12 +276,12 @@ def erfinv_refined(b: Body, x: Value) -> Value:
 def lgamma(b: Body, x: Value) -> Value:
     """log|gamma(x)|; infinite at the poles. For double; floats go through double.
 
-    Stirling's series for |x| >= 8, else recurrence to 2 + y, -0.65 <= y <= 0.35. Negative x by
+    Stirling's series for |x| >= 8, else recurrence to 2 + y with |y| <= 1/2. Negative x by
     reflection: relative to 1 + |result| the error stays small, but not near the roots.
     """
     size = b.abs(x)
     large = size >= 8.0
-    n = b.intrinsic("floor", b.at_most(size, 8.0) + 0.65)
+    n, _ = b.round_to_int(b.at_most(size, 8.0))
     y = b.at_most(size, 8.0) - n
     product = b.const(1.0)
     for i in range(2, 8):
@@ -293,8 +292,7 @@ def lgamma(b: Body, x: Value) -> Value:
     log, log_low = precise(b, large.select(size, (n < 1.5).select(down, product)))
     log_low = lowest.select(log_low + down_rest, log_low)
     sign = (n < 1.5).select(b.const(-1.0), 1.0)
-    near, near_low = b.two_product(y, LGAMMA[0])
-    near_low = near_low + b.fma(y * y, b.poly(y, LGAMMA[1:]), y * LGAMMA_LOW)
+    near, near_low = lgamma_near_2(b, y)
     head, rest = b.two_sum(sign * log, near)
     high, low = stirling(b, size, log, log_low)
     high, low = large.select(high, head), large.select(low, rest + b.fma(sign, log_low, near_low))
@@ -306,6 +304,16 @@ def lgamma(b: Body, x: Value) -> Value:
     pole = (x <= 0.0) & b.intrinsic("floor", x).equal(x)
     endless = pole | size.equal(math.inf) | high.equal(math.inf)
     return endless.select(math.inf, result)
+
+
+def lgamma_near_2(b: Body, y: Value) -> tuple[Value, Value]:
+    """lgamma(2 + y) as a pair: y times a polynomial, whose two lowest steps are pairs."""
+    bend, bend_low = b.fast_two_sum(b.const(LGAMMA[1]), y * b.poly(y, LGAMMA[2:]))
+    part, part_low = b.two_product(y, bend)
+    slope, slope_low = b.fast_two_sum(b.const(LGAMMA[0]), part)
+    slope_low = slope_low + (b.fma(y, bend_low, part_low) + LGAMMA_LOW)
+    near, near_low = b.two_product(y, slope)
+    return near, b.fma(y, slope_low, near_low)
 
 
 def product_up(b: Body, x: Value) -> tuple[Value, Value]:
@@ -365,7 +373,7 @@ def digamma(b: Body, x: Value) -> Value:
 
 
 def digamma_near(b: Body, x: Value) -> Value:
-    """digamma(1 + y) + sum of 1/(y + i) for x = n + y, 0 <= n < 4; x >= 4 gives anything."""
+    """digamma(1 + y), - 1/y for x = y, + 1/(y + 1) for 2 + y, + 1/(y + 2) too for 3 + y."""
     x = b.at_most(x, 4.0)
     n = b.intrinsic("floor", x)
     y = x - n
@@ -374,14 +382,14 @@ def digamma_near(b: Body, x: Value) -> Value:
     off, off_low = b.two_sum(y, b.const(-DIGAMMA_ROOT[0]))
     head, head_low = b.two_product(off, slope)
     head_low = b.fma(off, slope_low, b.fma(off_low - DIGAMMA_ROOT[1], slope, head_low))
-    below = n < 0.5
-    top, bottom = below.select(b.const(-1.0), 0.0), below.select(y, 1.0)
-    for i in range(1, 3):
-        use, factor = n > float(i), y + float(i)
-        top = use.select(b.fma(top, factor, bottom), top)
-        bottom = use.select(bottom * factor, bottom)
+    above, twice_above = y + 1.0, y + 2.0
+    product, product_low = b.two_product(above, twice_above)
+    lowest, top_one = n < 0.5, n > 2.5
+    top = lowest.select(-1.0, (n > 1.5).select(b.const(1.0), 0.0))
+    top = top_one.select(above + twice_above, top)
+    bottom = top_one.select(product, lowest.select(y, above))
     # The parts cancel next to x = 2. For the smallest x the rest is NaN, and not needed.
-    q, q_low = b.pair_divide(top, b.const(0.0), bottom, b.const(0.0))
+    q, q_low = b.pair_divide(top, b.const(0.0), bottom, top_one.select(product_low, 0.0))
     total, rest = b.two_sum(q, head)
     return (x < 2.0**-1000).select(q, total + (rest + (head_low + q_low)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import cache
 
 from graphnn.compiler.codegen.llvm_math_body import Body, Value
 
@@ -102,6 +103,7 @@ HALF_PI = {
 }
 
 
+@cache
 def two_over_pi(bits: int) -> int:
     """floor(2**bits * 2 / pi), with Machin's formula for pi in integers."""
     one = 1 << (bits + 32)
@@ -120,12 +122,11 @@ def _inverse_tangent(n: int, one: int) -> int:
 
 
 _BITS = 1300
-_TWO_OVER_PI = two_over_pi(_BITS)
 
 
 def quarter_turns(shift: int, parts: int) -> list[float]:
     """2**shift * 2/pi modulo 4, in [-2, 2), as a sum of doubles."""
-    left = (_TWO_OVER_PI << shift) % (4 << _BITS)
+    left = (two_over_pi(_BITS) << shift) % (4 << _BITS)
     left -= (4 << _BITS) if left >= (2 << _BITS) else 0
     result = []
     for _ in range(parts):
@@ -153,9 +154,9 @@ def reduce_32(b: Body, x: Value) -> tuple[Value, Value]:
     high, low = (b.const(c, "double") for c in quarter_turns(0, 2))
     for lowest, shift in FLOAT_CLASSES:
         inside = size >= lowest
-        part, rest = quarter_turns(shift, 2)
-        high = inside.select(part * 2.0**-shift, high)
-        low = inside.select(rest * 2.0**-shift, low)
+        first, second = quarter_turns(shift, 2)
+        high = inside.select(first * 2.0**-shift, high)
+        low = inside.select(second * 2.0**-shift, low)
     wide = b.extend(x)
     turns = wide * high
     rest = b.fma(wide, low, b.fma(wide, high, -turns))

@@ -35,7 +35,8 @@ from graphnn.compiler.codegen.scalar import (
 from graphnn.compiler.ir.graph import Node
 from graphnn.compiler.ir.sizes import Var, atom, product, ravel, unravel
 from graphnn.compiler.ir.types import DType, float32, float64
-from graphnn.compiler.ops.base import Load, Reduce, neutral
+from graphnn.compiler.ops.base import Elementwise, Load, Reduce, neutral
+from graphnn.compiler.passes.access import accesses
 from graphnn.compiler.passes.fuse import Frame, Group, Partition
 
 COSTLY = 12  # scalar operations above which a value is kept for a later sweep, not computed again
@@ -98,12 +99,15 @@ class Builder:
     def element(self, node: Node, linear: Any) -> Scalar:
         """The op's own rule for one element."""
         op: Any = node.op
-        index = unravel(linear, node.shape)
-        loads = [self.loader(i) for i in node.inputs]
         outer, self.emit.loc = self.emit.loc, node.loc
-        value: Scalar = op.element(self.emit, node.tensor, index, loads)
+        if isinstance(op, Elementwise):
+            at = accesses(node, linear)
+            value = op.scalar(self.emit, *(self.value(node.inputs[k], i) for k, i in at))
+        else:
+            loads = [self.loader(i) for i in node.inputs]
+            value = op.element(self.emit, node.tensor, unravel(linear, node.shape), loads)
         self.emit.loc = outer
-        return value
+        return value  # type: ignore[no-any-return]
 
     def loader(self, node: Node) -> Load:
         """The element function of an input, as op rules want it."""

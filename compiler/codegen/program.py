@@ -258,11 +258,14 @@ class _Assembly:
         )
 
     def _host_step(self, work: Work, title: str, locs: tuple[Any, ...]) -> Step:
-        op: Any = work.group.nodes[0].op
+        node = work.group.nodes[0]
+        op: Any = node.op
+        shapes = tuple(i.shape for i in node.inputs)  # an alias has another shape than its slot
 
         def host(arrays: list[Any], sizes: dict[str, int]) -> Any:
             bound = op.bind(sizes) if sizes else op
-            return bound.eager(np, *arrays)
+            own = [[substitute(s, sizes) for s in shape] for shape in shapes]
+            return bound.eager(np, *(a.reshape(s) for a, s in zip(arrays, own, strict=True)))
 
         return Step(
             kernel="",

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import ast
 import difflib
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
@@ -104,7 +101,9 @@ def _quoted(text: str) -> str:
 
 _HEAD = re.compile(r"graph\s+(?P<name>[A-Za-z_][\w.]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')\s*\(")
 _INPUT = re.compile(r"\s*%(?P<number>\d+)\s*:\s*")
-_LABEL = re.compile(r"\s*(?:(?P<kind>[a-z]+)\s+)?(?P<label>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')\s*")
+_LABEL = re.compile(
+    r"\s*(?:(?P<kind>[a-z]+)\s+)?(?P<label>\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')\s*"
+)
 _STATEMENT = re.compile(r"\s*%(?P<number>\d+)\s*:\s*(?P<type>[^=]*?)\s*=\s*(?P<op>\w+)(?=\()")
 _UPDATE = re.compile(r"\s*update\s+%(\d+)\s*<-\s*%(\d+)\s*$")
 _EFFECT = re.compile(r"\s*effect\s+%(\d+)\s*$")
@@ -130,7 +129,8 @@ class Reader:
         """The graph of the whole text."""
         name = ""
         ended = False
-        for self.number, line in enumerate(self.lines):
+        for number, line in enumerate(self.lines):
+            self.number = number
             code, comment = split_comment(line)
             if not code.strip():
                 continue
@@ -153,7 +153,7 @@ class Reader:
         """The first line: name and inputs."""
         match = _HEAD.match(line.strip() and line)
         if match is None:
-            raise self.error(0, repr(line.strip()[:30]), "graph NAME(%0: f32[2,3] \"x\", ...) {")
+            raise self.error(0, repr(line.strip()[:30]), 'graph NAME(%0: f32[2,3] "x", ...) {')
         position = match.end()
         while not line.startswith(")", position):
             position = self.input(line, position)
@@ -252,7 +252,9 @@ class Reader:
         try:
             call: Any = ast.parse(blank.rstrip(), mode="eval").body
         except SyntaxError as error:
-            raise self.error(start + (error.offset or 1) - 1, error.msg, "OP(%0, setting=1)") from None
+            raise self.error(
+                start + (error.offset or 1) - 1, error.msg, "OP(%0, setting=1)"
+            ) from None
         if not isinstance(call, ast.Call):
             raise self.error(start, line[start:].strip(), "one call OP(...)")
         inputs = []
@@ -280,7 +282,9 @@ class Reader:
             type = op.infer(*(n.type for n in inputs))  # type: ignore[arg-type]
         except (GraphnnError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
             text = str(error).replace("\n", "; ")
-            raise self.error(column, f"{cls.name} refused it: {text}", "what the op takes") from None
+            raise self.error(
+                column, f"{cls.name} refused it: {text}", "what the op takes"
+            ) from None
         place = _PLACE.match(comment)
         loc = place and Loc(place["file"], int(place["line"]), layer=place["layer"] or "")
         return Node(op, tuple(inputs), TupleType(type) if isinstance(type, tuple) else type, loc)
@@ -295,15 +299,11 @@ class Reader:
         """An error that points at a column (from 0) of the current line."""
         line = self.lines[self.number] if self.lines else ""
         return ParseError(
-            f"graph text, line {self.number + 1} column {column + 1}",
+            f"graph text, line {self.number + 1}, column {column + 1},",
             received=f"{received}\n    {line}\n    {' ' * column}^",
             expected=expected,
             fix="correct the text; print_graph shows the form",
-            loc=_NOWHERE,
         )
-
-
-_NOWHERE: Any = None
 
 
 def _indent(line: str) -> int:

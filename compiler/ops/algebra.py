@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from graphnn.compiler.ir.types import FLOATS
+
 
 def uniform(node: Any) -> Any:
     """The Python number that every element of a node is, or None.
@@ -29,3 +31,8 @@ def is_uniform(node: Any, value: float) -> bool:
 def made_by(node: Any, op: type) -> bool:
     """Whether a node is the result of an op of this class."""
     return isinstance(node.op, op)
+
+
+def zero(dtype: Any, negative: bool = False) -> float:
+    """The zero of a dtype; the negative one is wanted for floats only."""
+    return -0.0 if negative and dtype in FLOATS else 0

@@ -83,8 +83,11 @@ class Op:
         """The value with NumPy or CuPy; by default the decomposition is run."""
         return self.decompose(Ops(ArrayHandler(xp)), *arrays)
 
-    def grad(self, ops: Any, *inputs: Any, out: Any, g: Any) -> Sequence[Any]:
-        """One gradient per input (None: no dependence). Broadcasting is undone by the driver."""
+    def grad(self, ops: Any, *inputs: Any, **results: Any) -> Any:
+        """One gradient per input (None: no dependence), from the results `out` and `g`.
+
+        Broadcasting is undone by the driver.
+        """
         raise TypeError(f"{self.name} states no gradient rule")
 
     def decompose(self, ops: Any, *inputs: Any) -> Any:
@@ -299,7 +302,7 @@ class Composite(Op):
     """Said in other ops by `decompose`; keeps its own `grad` where a better one is known."""
 
     promotes = "float"
-    accepts = FLOATS
+    accepts: ClassVar[tuple[DType, ...]] = FLOATS
 
     def infer(self, *types: TensorType) -> Type | tuple[TensorType, ...]:
         self.check_dtypes(types)

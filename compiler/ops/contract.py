@@ -96,9 +96,7 @@ def einsum(ops: Any, spec: str, *inputs: Any) -> Any:
     """
     labels, result = parse(spec, inputs)
     sizes = _sizes(spec, labels, inputs)
-    operands = [
-        _prepared(ops, x, names, sizes) for x, names in zip(inputs, labels, strict=True)
-    ]
+    operands = [_prepared(ops, x, names, sizes) for x, names in zip(inputs, labels, strict=True)]
     while len(operands) > 1:
         first, second = _cheapest(operands)
         rest = [o for o in operands if o is not first and o is not second]

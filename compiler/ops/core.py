@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphnn.compiler.ir.sizes import substitute
-from graphnn.compiler.ir.types import DType, TensorType, Type, as_dtype, int64
+from graphnn.compiler.ir.types import DType, TensorType, Type, as_dtype, int64, is_float
 from graphnn.compiler.ops.base import Elementwise, NoGradient, Op, Opaque, Sample, Source
+
+MOST_SHOWN = 64  # elements of a constant that the text form shows
 
 
 class Input(Op):
@@ -63,11 +65,15 @@ class Constant(Source):
 
     def text_settings(self) -> dict[str, Any]:
         array = self.value
-        settings = {"value": array.tolist(), "dtype": self.dtype}
+        if array.size > MOST_SHOWN:
+            return {"bits": self.bits, "shape": self.shape, "dtype": self.dtype}
+        settings = {"value": _shortest(array), "dtype": self.dtype}
         return settings if array.size else settings | {"shape": self.shape}
 
     @classmethod
     def from_text(cls, settings: dict[str, Any]) -> Op:
+        if "bits" in settings:
+            return cls(**settings)
         array = np.asarray(settings["value"], as_dtype(settings["dtype"]))
         return cls.of(array.reshape(settings.get("shape", array.shape)))
 
@@ -84,6 +90,13 @@ class Constant(Source):
             here = emit.compare("eq", at, emit.constant(position, int64))
             result = emit.select(here, emit.constant(values[position], out.dtype), result)
         return result
+
+
+def _shortest(array: Any) -> Any:
+    """Nested lists of Python numbers, floats with as few digits as their dtype needs."""
+    if array.ndim:
+        return [_shortest(item) for item in array]
+    return float(str(array)) if is_float(array.dtype) else array.item()
 
 
 class SizeOf(Source):

@@ -13,13 +13,17 @@ from graphnn.compiler.ir.types import (
     DType,
     TensorType,
     as_dtype,
+    bfloat16,
     bool_,
     broadcast,
     describe,
+    float16,
     float32,
+    float64,
     is_float,
     is_integer,
 )
+from graphnn.compiler.ops.algebra import made_by, uniform
 from graphnn.compiler.ops.arrays import HALVES, Plain, is_bool, quiet
 from graphnn.compiler.ops.base import Elementwise, NoGradient, Sample
 from graphnn.runtime.errors import DTypeError
@@ -189,6 +193,11 @@ class LogicalNot(Plain):
 
     def scalar(self, emit: Any, x: Any) -> Any:
         return emit.logical_not(x) if is_bool(x) else emit.compare("eq", x, 0)
+
+    def fold(self, ops: Any, x: Any) -> Any:
+        if not made_by(x, LogicalNot) or x.inputs[0].dtype != bool_:
+            return None
+        return x.inputs[0]
 
 
 class _Bitwise(Plain):
@@ -392,6 +401,12 @@ class Where(Elementwise):
     def scalar(self, emit: Any, condition: Any, x: Any, y: Any) -> Any:
         return emit.select(condition, x, y)
 
+    def fold(self, ops: Any, condition: Any, x: Any, y: Any) -> Any:
+        if x is y:
+            return x
+        known = uniform(condition)
+        return None if known is None else x if known else y
+
 
 def cast_array(xp: Any, x: Any, dtype: DType) -> Any:
     """An array in another dtype, by the rules of `Cast`."""
@@ -418,6 +433,20 @@ def _saturate(xp: Any, x: Any, dtype: DType) -> Any:
     result = xp.where(inside, x, xp.asarray(0, x.dtype)).astype(dtype)
     result = xp.where(x >= limit, xp.asarray(info.max, dtype), result)
     return xp.where(x <= low, xp.asarray(info.min, dtype), result)
+
+
+_DIGITS = {bfloat16: 8, float16: 11, float32: 24, float64: 53}
+
+
+def keeps_values(source: DType, target: DType) -> bool:
+    """Whether every number of one dtype is one of the other as well."""
+    if source == bool_ or source == target:
+        return True
+    if is_float(source):  # the halves differ in range, so neither holds the other
+        return target in (float32, float64) and _DIGITS[source] <= _DIGITS[target]
+    if is_float(target):
+        return 8 * source.itemsize <= _DIGITS[target]
+    return target != bool_ and bool(np.can_cast(source, target))
 
 
 class Cast(Elementwise):
@@ -457,6 +486,13 @@ class Cast(Elementwise):
     def scalar(self, emit: Any, x: Any) -> Any:
         return emit.cast(x, as_dtype(self.dtype))
 
+    def fold(self, ops: Any, x: Any) -> Any:
+        if x.dtype == as_dtype(self.dtype):
+            return x
+        if made_by(x, Cast) and keeps_values(x.inputs[0].dtype, x.dtype):
+            return ops.cast(x.inputs[0], dtype=self.dtype)
+        return None
+
 
 class _Like(Elementwise):
     """A constant in the shape of another tensor; its values are not read."""
@@ -477,6 +513,9 @@ class _Like(Elementwise):
 
     def element(self, emit: Any, out: TensorType, index: Any, loads: Any) -> Any:
         return emit.constant(self.fill(), out.dtype)
+
+    def fold(self, ops: Any, x: Any) -> Any:
+        return ops.full(shape=tuple(x.shape), dtype=x.dtype.name, value=self.fill())
 
 
 class ZerosLike(_Like):

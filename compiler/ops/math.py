@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphnn.compiler.ir.types import FLOATS, NUMBERS, UNSIGNED, float32, is_float
+from graphnn.compiler.ops.algebra import is_uniform, made_by, zero
 from graphnn.compiler.ops.arrays import Plain, quiet
 from graphnn.compiler.ops.base import Elementwise, NoGradient, Sample
 
@@ -47,6 +48,16 @@ class Add(Plain):
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x + y
 
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        nothing = zero(x.dtype, negative=True)  # 0.0 would make -0.0 positive
+        if is_uniform(y, nothing):
+            return x
+        if is_uniform(x, nothing):
+            return y
+        if made_by(y, Negative):
+            return ops.subtract(x, y.inputs[0])
+        return ops.subtract(y, x.inputs[0]) if made_by(x, Negative) else None
+
 
 class Subtract(Plain):
     """Difference of two tensors, with broadcasting; unsigned integers wrap.
@@ -65,6 +76,13 @@ class Subtract(Plain):
 
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x - y
+
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        if is_uniform(y, zero(x.dtype)):
+            return x
+        if is_uniform(x, zero(x.dtype, negative=True)):
+            return ops.negative(y)
+        return ops.add(x, y.inputs[0]) if made_by(y, Negative) else None
 
 
 class Multiply(Plain):
@@ -85,6 +103,18 @@ class Multiply(Plain):
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x * y
 
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        for one, other in ((x, y), (y, x)):
+            if is_uniform(one, 1):
+                return other
+            if not is_float(x.dtype) and is_uniform(one, 0):
+                return one
+            if x.dtype not in UNSIGNED and is_uniform(one, -1):
+                return ops.negative(other)
+        if made_by(x, Negative) and made_by(y, Negative):
+            return ops.multiply(x.inputs[0], y.inputs[0])
+        return None
+
 
 class Divide(Plain):
     """Quotient of two tensors, with broadcasting. Integers are divided as floats.
@@ -104,6 +134,11 @@ class Divide(Plain):
 
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x / y
+
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        if is_uniform(y, -1):
+            return ops.negative(x)
+        return x if is_uniform(y, 1) else None
 
 
 class FloorDivide(Elementwise):
@@ -206,6 +241,11 @@ class Power(Elementwise):
         short = known.get(float(y.attrs[0].value)) if y.op == "constant" else None
         return emit.call("pow", x, y) if short is None else short()
 
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        if is_uniform(y, 1):
+            return x
+        return ops.square(x) if is_uniform(y, 2) else None
+
 
 def _integer_power(emit: Any, x: Any, y: Any) -> Any:
     """By squaring, over all bits of y: a loop without branches."""
@@ -244,6 +284,9 @@ class Negative(Plain):
     def scalar(self, emit: Any, x: Any) -> Any:
         return -x
 
+    def fold(self, ops: Any, x: Any) -> Any:
+        return x.inputs[0] if made_by(x, Negative) else None
+
 
 class Positive(Plain):
     """The elements as they are.
@@ -261,6 +304,9 @@ class Positive(Plain):
         return (g,)
 
     def scalar(self, emit: Any, x: Any) -> Any:
+        return x
+
+    def fold(self, ops: Any, x: Any) -> Any:
         return x
 
 
@@ -282,6 +328,11 @@ class Abs(Plain):
 
     def scalar(self, emit: Any, x: Any) -> Any:
         return x if x.dtype in UNSIGNED else emit.unary("abs", x)
+
+    def fold(self, ops: Any, x: Any) -> Any:
+        if x.dtype in UNSIGNED or made_by(x, Abs):
+            return x
+        return ops.abs(x.inputs[0]) if made_by(x, Negative) else None
 
 
 class Sign(Plain):
@@ -325,6 +376,9 @@ class Square(Plain):
 
     def scalar(self, emit: Any, x: Any) -> Any:
         return x * x
+
+    def fold(self, ops: Any, x: Any) -> Any:
+        return ops.square(x.inputs[0]) if made_by(x, Negative) or made_by(x, Abs) else None
 
 
 class Sqrt(Plain):
@@ -408,6 +462,9 @@ class Minimum(Plain):
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return emit.minimum(x, y)
 
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        return x if x is y else None
+
 
 class Maximum(Plain):
     """The greater of two elements, with broadcasting; NaN if either is NaN.
@@ -428,6 +485,9 @@ class Maximum(Plain):
 
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return emit.maximum(x, y)
+
+    def fold(self, ops: Any, x: Any, y: Any) -> Any:
+        return x if x is y else None
 
 
 class Clip(Elementwise):
@@ -475,6 +535,9 @@ class _Rounding(Plain):
     def scalar(self, emit: Any, x: Any) -> Any:
         word = {"round": "rint"}.get(self.name, self.name)
         return emit.unary(word, x) if is_float(x.dtype) else x
+
+    def fold(self, ops: Any, x: Any) -> Any:
+        return x if not is_float(x.dtype) or made_by(x, _Rounding) else None
 
 
 class Floor(_Rounding):

@@ -173,7 +173,9 @@ class Extreme(AxisReduce):
 
     def eager(self, xp: Any, x: Any) -> Any:
         reduce = getattr(xp, self.name)
-        values = quiet(reduce, x.astype(compute_type(x.dtype)), axis=self.axes, keepdims=self.keepdims)
+        values = quiet(
+            reduce, x.astype(compute_type(x.dtype)), axis=self.axes, keepdims=self.keepdims
+        )
         return xp.asarray(values, x.dtype)
 
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:

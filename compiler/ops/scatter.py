@@ -85,9 +85,11 @@ class Scattering(Op):
 
     def eager(self, xp: Any, base: Any, *rest: Any) -> Any:
         *indices, updates = rest
+        places = self.places(xp, base, indices)
+        if places.shape != updates.shape:
+            self.check_updates(types_of(base, updates), places.shape)
         out = xp.array(base, order="C")
-        flat, where = out.reshape(-1), self.places(xp, base, indices).reshape(-1)
-        values = updates.reshape(-1)
+        flat, where, values = out.reshape(-1), places.reshape(-1), updates.reshape(-1)
         if self.mode == "set":
             flat[where] = values
             return out
@@ -203,6 +205,11 @@ class Scatter(Scattering):
         self, emit: Any, out: TensorType, index: tuple[Any, ...], loads: Sequence[Load]
     ) -> tuple[Any, ...]:
         return source_index(emit, self.name, index, out, loads[1:-1], self.axes, self.at)
+
+
+def types_of(*arrays: Any) -> tuple[TensorType, ...]:
+    """Types of arrays."""
+    return tuple(TensorType(tuple(a.shape), a.dtype) for a in arrays)
 
 
 def _steps(shape: tuple[int, ...]) -> list[int]:

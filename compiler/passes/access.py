@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from graphnn.compiler.codegen.scalar import Emit, Scalar, compute_dtype
@@ -21,7 +21,7 @@ def accesses(node: Node, linear: Any) -> tuple[Access, ...]:
     return _accesses(node.op, types, node.tensor, linear)
 
 
-@cache
+@lru_cache(maxsize=1 << 16)
 def _accesses(
     op: Op, types: tuple[TensorType, ...], out: TensorType, linear: Any
 ) -> tuple[Access, ...]:

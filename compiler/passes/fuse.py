@@ -215,9 +215,7 @@ class _Fusion:
             self._merge_siblings()
         groups = self._ordered()
         stored = self._stored()
-        return Partition(
-            self.graph, groups, self.inlined, stored, self.aliases, list(self.reasons)
-        )
+        return Partition(self.graph, groups, self.inlined, stored, self.aliases, list(self.reasons))
 
     def _merge_edge(self, producer: Node, consumer: Node) -> None:
         if producer not in self.group or self.group[producer] is self.group[consumer]:

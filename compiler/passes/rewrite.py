@@ -13,7 +13,7 @@ from typing import Any
 from graphnn.compiler.ir.graph import Node
 from graphnn.compiler.ir.types import TensorType, TupleType, Type
 from graphnn.compiler.ops.base import Op, Ops
-from graphnn.compiler.ops.core import Constant, Input, Item
+from graphnn.compiler.ops.core import Input, Item
 from graphnn.compiler.trace import GraphHandler
 from graphnn.runtime.errors import GraphError
 

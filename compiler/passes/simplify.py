@@ -15,6 +15,7 @@ import numpy as np
 
 from graphnn.compiler.ir.graph import Graph, Node, Rewriter
 from graphnn.compiler.ir.sizes import Size
+from graphnn.compiler.ops.algebra import uniform
 from graphnn.compiler.ops.base import Elementwise, Opaque, Source
 from graphnn.compiler.ops.core import Constant, Gradient, Input
 from graphnn.compiler.passes.rewrite import Application, Builder, Rule, is_small
@@ -98,18 +99,31 @@ def drop_for_gradients(builder: Builder, new: Application) -> Node | None:
 
 
 def drop_broadcast(builder: Builder, new: Application) -> Node | None:
-    """An elementwise op stretches its inputs itself."""
+    """An elementwise op stretches its inputs itself: no broadcasts, no tensors of one number."""
     if not isinstance(new.op, Elementwise) or len(new.inputs) < 2:
         return None
     inputs = new.inputs
     for position, node in enumerate(inputs):
-        if node.op.stretches:
-            shorter = (*inputs[:position], node.inputs[0], *inputs[position + 1 :])
+        smaller = _smaller(builder, node)
+        if smaller is not None:
+            shorter = (*inputs[:position], smaller, *inputs[position + 1 :])
             if _stretched(shorter) == new.type.shape:  # type: ignore[union-attr]
                 inputs = shorter
     if inputs is new.inputs:
         return None
     return builder.apply(new.op, inputs)  # type: ignore[no-any-return]
+
+
+def _smaller(builder: Builder, node: Node) -> Node | None:
+    """A node that gives the same when it is stretched."""
+    if node.op.stretches:
+        return node.inputs[0]
+    if isinstance(node.op, Constant) and not node.shape:
+        return None
+    value = uniform(node)
+    if not isinstance(value, bool | int | float):
+        return None
+    return builder.apply(Constant.of(value, node.dtype), ())  # type: ignore[no-any-return]
 
 
 def _stretched(nodes: Sequence[Node]) -> tuple[Any, ...]:

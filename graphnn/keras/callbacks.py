@@ -194,7 +194,9 @@ class LambdaCallback(Callback):
         super().__init__()
         for name, function in hooks.items():
             if name not in HOOKS:
-                raise TypeError(f"LambdaCallback: there is no hook {name}; hooks: {', '.join(HOOKS)}")
+                raise TypeError(
+                    f"LambdaCallback: there is no hook {name}; hooks: {', '.join(HOOKS)}"
+                )
             setattr(self, name, function)
 
 

@@ -1,4 +1,4 @@
-"""Metrics: running values over many batches, kept in Variables so that compiled steps update them."""
+"""Metrics: running values over many batches, in Variables that compiled steps can update."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ class Metric:
         return list(self._variables)
 
     def add_variable(
-        self, shape: Any = (), initializer: Any = "zeros", dtype: Any = None, name: str | None = None
+        self,
+        shape: Any = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
+        name: str | None = None,
     ) -> Any:
         """A new Variable of the state; `reset_state` gives it its initial value again."""
         if not self._ready:
@@ -85,7 +89,11 @@ class Metric:
         return variable
 
     def add_weight(
-        self, name: str | None = None, shape: Any = (), initializer: Any = "zeros", dtype: Any = None
+        self,
+        name: str | None = None,
+        shape: Any = (),
+        initializer: Any = "zeros",
+        dtype: Any = None,
     ) -> Any:
         """The same as `add_variable`, with the arguments in Keras 2's order."""
         if isinstance(name, tuple | list):  # Keras 3's order: the shape first
@@ -298,9 +306,7 @@ class SparseCategoricalAccuracy(MeanMetricWrapper):
     0.5
     """
 
-    def __init__(
-        self, name: str | None = "sparse_categorical_accuracy", dtype: Any = None
-    ) -> None:
+    def __init__(self, name: str | None = "sparse_categorical_accuracy", dtype: Any = None) -> None:
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
 

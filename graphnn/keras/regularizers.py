@@ -8,7 +8,18 @@ from graphnn import ops
 from graphnn.keras.registry import Registry
 from graphnn.runtime.errors import ArgumentError
 
-__all__ = ["L1", "L1L2", "L2", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2", "serialize"]
+__all__ = [
+    "L1",
+    "L1L2",
+    "L2",
+    "Regularizer",
+    "deserialize",
+    "get",
+    "l1",
+    "l1_l2",
+    "l2",
+    "serialize",
+]
 
 _registry = Registry("regularizers")
 get, serialize, deserialize = _registry.get, _registry.serialize, _registry.deserialize

@@ -286,5 +286,3 @@ def split_validation(
         return one, two, three
 
     return pick(slice(0, cut)), pick(slice(cut, None))
-
-

@@ -25,13 +25,15 @@ class Step:
         self._runs: dict[Any, tuple[tuple[TensorSpec, ...], Run]] = {}
 
     def bind(self, structure: Any, leaves: Leaves) -> Run:
-        """The step for data of one structure: a function of its leaves that are not None."""
+        """The step for data of one structure: a function of the tuple of its leaves that are not None."""
         key = (
             str(tree.map_structure(lambda leaf: leaf is not None, structure)),
             tuple((leaf.dtype, len(leaf.shape)) for leaf in leaves),
         )
         found = self._runs.get(key)
-        if found is not None and all(s.fits(x.shape) for s, x in zip(found[0], leaves, strict=True)):
+        if found is not None and all(
+            s.fits(x.shape) for s, x in zip(found[0], leaves, strict=True)
+        ):
             return found[1]
         old = found[0] if found is not None else (None,) * len(leaves)
         specs = tuple(_widened(s, leaf) for s, leaf in zip(old, leaves, strict=True))
@@ -42,11 +44,10 @@ class Step:
     def _compiled(self, structure: Any, specs: tuple[TensorSpec, ...]) -> Run:
         step = self._step
 
-        def run(*leaves: Any) -> Any:
+        def run(leaves: Leaves) -> Any:
             return step(rebuild(structure, leaves))
 
-        run.__name__ = self._name
-        return function(run, input_signature=specs)  # type: ignore[no-any-return]
+        return function(run, input_signature=[specs], name=self._name)  # type: ignore[no-any-return]
 
 
 def _widened(spec: TensorSpec | None, leaf: Any) -> TensorSpec:
@@ -65,5 +66,5 @@ class EagerStep:
         self._step = step
 
     def bind(self, structure: Any, leaves: Leaves) -> Run:
-        """The step for data of one structure: a function of its leaves that are not None."""
-        return lambda *leaves: self._step(rebuild(structure, leaves))
+        """The step for data of one structure: a function of the tuple of its leaves that are not None."""
+        return lambda leaves: self._step(rebuild(structure, leaves))

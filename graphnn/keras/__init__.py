@@ -1,0 +1,41 @@
+"""Keras on graphnn: layers, models and all that is needed to train them."""
+
+from graphnn.keras import (
+    activations,
+    callbacks,
+    constraints,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    mixed_precision,
+    models,
+    optimizers,
+    regularizers,
+    utils,
+)
+from graphnn.keras.layers import Input, Layer
+from graphnn.keras.mixed_precision import DTypePolicy
+from graphnn.keras.models import Model, Sequential
+
+__all__ = [
+    "DTypePolicy",
+    "Input",
+    "Layer",
+    "Model",
+    "Sequential",
+    "activations",
+    "callbacks",
+    "constraints",
+    "datasets",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "mixed_precision",
+    "models",
+    "optimizers",
+    "regularizers",
+    "utils",
+]

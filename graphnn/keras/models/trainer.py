@@ -1,0 +1,406 @@
+"""Trainer: compile, fit, evaluate, predict. The one training loop of the project."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from graphnn import tree
+from graphnn.keras import callbacks as callbacks_module
+from graphnn.keras import metrics as metrics_module
+from graphnn.keras import optimizers
+from graphnn.keras.callbacks import CallbackList, as_numbers
+from graphnn.keras.models.compiled import CompiledLoss, CompiledMetrics, summed
+from graphnn.keras.models.data import (
+    BatchSource,
+    IterableData,
+    make_source,
+    pack_x_y_sample_weight,
+    split_validation,
+    unpack_x_y_sample_weight,
+)
+from graphnn.keras.models.step import EagerStep, Step
+from graphnn.keras.shapes import batch_size_of
+from graphnn.runtime.errors import ArgumentError, StateError
+from graphnn.tape import GradientTape
+
+Logs = dict[str, Any]
+
+
+class Trainer:
+    """What a Model needs to learn: mixed in beside Layer.
+
+    Override `train_step(data)` for another way of training; it runs compiled, and returns a dict
+    from names to values.
+    """
+
+    optimizer: Any = None
+    loss: Any = None
+    compiled_loss: Any = None
+    compiled_metrics: Any = None
+    stop_training: bool = False
+    run_eagerly: bool = False
+    history: Any = None
+    _loss_tracker: Any = None
+    _steps: Any = None
+
+    # ---- compile ------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        jit_compile: bool | str = "auto",
+    ) -> None:
+        """Say how to train.
+
+        optimizer: a name or Optimizer. loss: a name, function of (y_true, y_pred) or Loss; a list
+        or dict of them for several outputs. metrics: names, functions or Metrics, without sample
+        weights; weighted_metrics: with them. run_eagerly: run the steps line by line.
+        jit_compile: accepted for Keras' sake; steps are compiled unless `run_eagerly`.
+        """
+        self.optimizer = optimizers.get(optimizer)
+        self.loss, self.run_eagerly = loss, run_eagerly
+        self._loss_tracker = metrics_module.Mean(name="loss")
+        self.compiled_loss = CompiledLoss(loss, loss_weights, self._loss_tracker)
+        self.compiled_metrics = CompiledMetrics(metrics, weighted_metrics)
+        self.stop_training = False
+        self._steps = None
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The mean loss, then the metrics of `compile`, then those of the layers."""
+        found: list[Any] = []
+        if self._loss_tracker is not None:
+            found = [self._loss_tracker, *self.compiled_loss.metrics]
+            found += self.compiled_metrics.metrics
+        own: list[Any] = super().metrics  # type: ignore[misc]
+        return list({id(m): m for m in [*found, *own]}.values())
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of the metrics."""
+        return [m.name for m in self.metrics]
+
+    def reset_metrics(self) -> None:
+        """Forget the batches seen so far in all metrics."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def get_metrics_result(self) -> Logs:
+        """Values of all metrics by name."""
+        logs: Logs = {}
+        for metric in self.metrics:
+            value = metric.result()
+            logs |= value if isinstance(value, dict) else {metric.name: value}
+        return logs
+
+    # ---- the steps ----------------------------------------------------------------------
+
+    def train_step(self, data: Any) -> Logs:
+        """One step of training. data: (x, y, sample_weight) as far as given. Override at will."""
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        with GradientTape() as tape:
+            y_pred = self(x, training=True)  # type: ignore[operator]
+            loss = self.compute_loss(x, y, y_pred, sample_weight)
+        self._loss_tracker.update_state(loss, sample_weight=batch_size_of(x))
+        weights = self.trainable_weights  # type: ignore[attr-defined]
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def test_step(self, data: Any) -> Logs:
+        """One step of evaluation."""
+        x, y, sample_weight = unpack_x_y_sample_weight(data)
+        y_pred = self(x, training=False)  # type: ignore[operator]
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._loss_tracker.update_state(loss, sample_weight=batch_size_of(x))
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def predict_step(self, data: Any) -> Any:
+        """Predictions for one batch."""
+        x, _, _ = unpack_x_y_sample_weight(data)
+        return self(x, training=False)  # type: ignore[operator]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss of `compile` plus the losses that layers added, a scalar. Raises ArgumentError
+        if there is neither."""
+        own = None
+        if self.compiled_loss is not None and self.loss is not None:
+            own = self.compiled_loss.total(y, y_pred, sample_weight)
+        return summed([*([] if own is None else [own]), *self.losses])  # type: ignore[attr-defined]
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Logs:
+        """Update the metrics of `compile`; values of all metrics by name."""
+        if self.compiled_metrics is not None and y is not None:
+            self.compiled_metrics.update_state(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def _stepper(self, kind: str) -> Any:
+        """The compiled (or eager) form of `train_step`, `test_step` or `predict_step`."""
+        if self._steps is None:
+            self._steps = {}
+        if (kind, self.run_eagerly) not in self._steps:
+            method = getattr(self, f"{kind}_step")
+
+            def step(data: Any) -> Any:
+                result = method(data)
+                self._clear_losses()  # type: ignore[attr-defined]
+                return result
+
+            make = EagerStep if self.run_eagerly else Step
+            self._steps[kind, self.run_eagerly] = make(step, f"{kind}_step")
+        return self._steps[kind, self.run_eagerly]
+
+    def _check_compiled(self, what: str) -> None:
+        if self.optimizer is None and self._loss_tracker is None:
+            raise StateError(
+                f"{what} of {self.name}",  # type: ignore[attr-defined]
+                received="a model that was not compiled",
+                expected="compile() to have been called",
+                fix=f'call model.compile(optimizer="adam", loss=...) before {what}()',
+            )
+
+    # ---- fit ----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+    ) -> Any:
+        """Train, and return the History.
+
+        x, y: arrays or tensors with examples along the first axis (dicts, lists and tuples of them
+        for several), or x an iterable of batches (x, y) or (x, y, sample_weight). batch_size: 32 by
+        default. verbose: 0 silent, 1 a bar, 2 a line per epoch. validation_split: share of the
+        arrays' end kept for validation. steps_per_epoch: batches per epoch, for endless iterables.
+        Raises StateError before `compile`, ArgumentError and ShapeError for data that do not fit.
+        """
+        self._check_compiled("fit")
+        if validation_split:
+            (x, y, sample_weight), validation_data = split_validation(
+                x, y, sample_weight, validation_split
+            )
+        source = make_source(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            steps=steps_per_epoch,
+            shuffle=shuffle,
+            reuse=not self.run_eagerly,
+            class_weight=class_weight,
+        )
+        checks = self._validation(validation_data, validation_batch_size or batch_size)
+        steps = steps_per_epoch or source.steps
+        run = self._callbacks(callbacks, verbose, epochs, steps, history=True)
+        self.stop_training = False
+        run.call("on_train_begin")
+        logs: Logs = {}
+        for epoch in range(initial_epoch, epochs):
+            self.reset_metrics()
+            run.call("on_epoch_begin", epoch)
+            logs = as_numbers(self._loop("train", source, steps_per_epoch, run))
+            if checks is not None and (epoch + 1) % validation_freq == 0:
+                found = self._evaluate(checks, validation_steps, run)
+                logs |= {f"val_{name}": value for name, value in found.items()}
+            run.call("on_epoch_end", epoch, logs=logs)
+            if self.stop_training:
+                break
+        run.call("on_train_end", logs=logs)
+        return self.history
+
+    def _validation(self, data: Any, batch_size: int | None) -> BatchSource | None:
+        if data is None:
+            return None
+        if isinstance(data, tuple | list):
+            x, y, weight = unpack_x_y_sample_weight(tuple(data))
+        else:
+            x, y, weight = data, None, None
+        return make_source(x, y, weight, batch_size=batch_size, reuse=not self.run_eagerly)
+
+    def _callbacks(
+        self, given: Any, verbose: int | str, epochs: int, steps: int | None, history: bool = False
+    ) -> CallbackList:
+        terminal = bool(getattr(sys.stdout, "isatty", bool)()) or "ipykernel" in sys.modules
+        level = (1 if terminal else 2) if verbose == "auto" else int(verbose)
+        params = {"epochs": epochs, "steps": steps}
+        return callbacks_module.with_defaults(given, level, self, params, history)
+
+    def _loop(self, kind: str, source: BatchSource, limit: int | None, run: CallbackList) -> Logs:
+        """One pass over the batches; the logs of the last step."""
+        stepper = self._stepper(kind)
+        begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
+        has_begin, has_end = run.wants(begin), run.wants(end)
+        fixed = not isinstance(source, IterableData)
+        step = stepper.bind(source.structure, source.example) if fixed else None
+        logs: Logs = {}
+        batch = -1
+        for batch, leaves in enumerate(_limited(source.epoch(), limit)):
+            if has_begin:
+                run.call(begin, batch)
+            if not fixed:
+                step = stepper.bind(source.structure, leaves)
+            logs = step(leaves)
+            if has_end:
+                run.call(end, batch, logs=logs)
+            if self.stop_training:
+                break
+        if batch < 0:
+            raise self._no_batches(kind, limit)
+        return logs
+
+    def _no_batches(self, kind: str, limit: int | None) -> ArgumentError:
+        return ArgumentError(
+            f"{kind} of {self.name}",  # type: ignore[attr-defined]
+            received="no more batches",
+            expected=f"{limit or 'some'} batches in each epoch",
+            fix="give an iterator that yields epochs * steps_per_epoch batches, or arrays",
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_steps": None}  # compiled programs belong to this process
+
+    # ---- evaluate and predict -----------------------------------------------------------
+
+    def _evaluate(self, source: BatchSource, steps: int | None, run: CallbackList) -> Logs:
+        self.reset_metrics()
+        run.call("on_test_begin")
+        logs = as_numbers(self._loop("test", source, steps, run))
+        run.call("on_test_end", logs=logs)
+        return logs
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and metrics over all data, as in `fit`.
+
+        Returns: the loss, a list [loss, *metrics] if there are metrics, or a dict of all.
+        """
+        self._check_compiled("evaluate")
+        source = make_source(
+            x, y, sample_weight, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly
+        )
+        run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
+        logs = self._evaluate(source, steps, run)
+        return logs if return_dict else _flat(logs)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """Outputs for all examples as NumPy arrays, in the structure that the model returns.
+
+        x: arrays, or an iterable of batches x or (x, ...). No call of `compile` is needed.
+        """
+        source = make_source(x, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly)
+        run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
+        run.call("on_predict_begin")
+        stepper, parts = self._stepper("predict"), []
+        shape: Any = None
+        for batch, leaves in enumerate(_limited(source.epoch(), steps)):
+            run.call("on_predict_batch_begin", batch)
+            outputs = stepper.bind(source.structure, leaves)(leaves)
+            parts.append([np.array(t) for t in tree.flatten(outputs)])
+            shape = outputs
+            run.call("on_predict_batch_end", batch, logs={"outputs": outputs})
+        run.call("on_predict_end")
+        if not parts:
+            raise self._no_batches("predict", steps)
+        return tree.unflatten(shape, [np.concatenate(p) for p in zip(*parts, strict=True)])
+
+    # ---- single batches -----------------------------------------------------------------
+
+    def _on_batch(self, kind: str, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        data = pack_x_y_sample_weight(x, y, sample_weight)
+        source = IterableData([data])
+        leaves = source.example
+        return self._stepper(kind).bind(source.structure, leaves)(leaves)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        reset_metrics: bool = False,
+    ) -> Any:
+        """One step of training on one batch; the metrics go on from those of earlier batches.
+
+        Returns: the loss, a list [loss, *metrics] if there are metrics, or a dict of all.
+        """
+        self._check_compiled("train_on_batch")
+        if reset_metrics:
+            self.reset_metrics()
+        logs = as_numbers(self._on_batch("train", x, y, sample_weight))
+        return logs if return_dict else _flat(logs)
+
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        return_dict: bool = False,
+        reset_metrics: bool = False,
+    ) -> Any:
+        """One step of evaluation on one batch; otherwise as `train_on_batch`."""
+        self._check_compiled("test_on_batch")
+        if reset_metrics:
+            self.reset_metrics()
+        logs = as_numbers(self._on_batch("test", x, y, sample_weight))
+        return logs if return_dict else _flat(logs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Outputs for one batch as NumPy arrays."""
+        outputs = self._on_batch("predict", x)
+        return tree.map_structure(lambda t: np.array(t), outputs)
+
+
+def _limited(batches: Iterator[Any], limit: int | None) -> Iterator[Any]:
+    return batches if limit is None else itertools.islice(batches, limit)
+
+
+def _flat(logs: Logs) -> Any:
+    """The one value, or all in order, the loss first."""
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values

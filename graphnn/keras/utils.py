@@ -1,0 +1,44 @@
+"""Small helpers that Keras code expects under keras.utils."""
+
+from __future__ import annotations
+
+import random as python_random
+from typing import Any
+
+import numpy as np
+
+from graphnn import random
+from graphnn.keras.models.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
+
+__all__ = [
+    "pack_x_y_sample_weight",
+    "set_random_seed",
+    "to_categorical",
+    "unpack_x_y_sample_weight",
+]
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and graphnn's random numbers: what follows is the same each time."""
+    python_random.seed(seed)
+    np.random.seed(seed % 2**32)
+    random.set_seed(seed)
+
+
+def to_categorical(x: Any, num_classes: int | None = None) -> Any:
+    """One-hot rows for class numbers, as a float32 NumPy array.
+
+    x: integers from 0, any shape (a trailing axis of size 1 is dropped). num_classes: the largest
+    number plus 1 by default. Raises IndexError for a number outside the classes.
+
+    >>> to_categorical([0, 2])
+    array([[1., 0., 0.],
+           [0., 0., 1.]], dtype=float32)
+    """
+    labels = np.asarray(x, dtype=np.int64)
+    if labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    count = int(labels.max()) + 1 if num_classes is None else num_classes
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+        raise IndexError(f"class numbers from {labels.min()} to {labels.max()}, {count} classes")
+    return np.eye(count, dtype=np.float32)[labels]
