@@ -1,4 +1,4 @@
-"""Recording a graph while Python runs: arguments, captured tensors, Variables and their new values."""
+"""Recording a graph while Python runs: arguments, captured tensors, Variables' new values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphnn.compiler.ir.graph import Graph, Node
+from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import DType, TensorType, TupleType
 from graphnn.compiler.ops.base import BaseHandler, Op
 from graphnn.compiler.ops.core import Constant, Input, Item, SizeOf
-from graphnn.compiler.ir.sizes import Size
 from graphnn.runtime.errors import Loc, user_loc
 
 SMALL = 16  # elements up to which an array becomes a constant instead of an input

@@ -18,7 +18,9 @@ Array = np.ndarray[Any, Any]
 
 def host_target() -> Target:
     """The machine this process runs on."""
-    return Target(threads=pool.num_threads(), blas=blas.gemm_address(np.dtype("float32")) is not None)
+    return Target(
+        threads=pool.num_threads(), blas=blas.gemm_address(np.dtype("float32")) is not None
+    )
 
 
 class Compiled:

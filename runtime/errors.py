@@ -122,9 +122,7 @@ class GraphnnError(Exception):
         return self.text()
 
     def __reduce__(self) -> Any:
-        keywords = dict(
-            received=self.received, expected=self.expected, fix=self.fix, loc=self.loc
-        )
+        keywords = dict(received=self.received, expected=self.expected, fix=self.fix, loc=self.loc)
         return _rebuild, (type(self), self.subject, keywords)
 
 

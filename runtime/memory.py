@@ -259,6 +259,8 @@ def _address_reader() -> Callable[[np.ndarray[Any, Any]], int]:
     read = ctypes.c_size_t.from_address
 
     def address(array: np.ndarray[Any, Any]) -> int:
+        if type(array) is not np.ndarray:  # anything else holds no pointer there
+            return _address_by_interface(array)
         return read(id(array) + offset).value
 
     probe = np.zeros(4, np.int32)

@@ -7,7 +7,7 @@ and `finish` once after, to clear and to combine partial results.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, index_s
 from graphnn.compiler.ir.sizes import Dynamic, Size, Symbol, Var, atoms
 from graphnn.runtime.errors import Loc
 
+COMMENT_COLUMN = 40  # of the loop form as text
 PART = Var("part", 1 << 20)  # number of the part that runs; in `finish` the number of parts
 
 
@@ -178,12 +179,17 @@ def _sizes(statement: Statement) -> Iterator[Any]:
                 yield attribute
 
 
-def render(kernel: Kernel) -> str:
-    """The loop form as text, for the dump tool and golden tests."""
-    names = {id(b): f"{b.name}" for b in kernel.buffers}
+Note = Callable[[Statement | Scalar], str]
+
+
+def render(kernel: Kernel, note: Note | None = None) -> str:
+    """The loop form as text, for the dump tool and golden tests.
+
+    note: the comment of a statement or of a value that gets a line of its own, "" for none.
+    """
     buffers = ", ".join(f"{b.name}: {b.dtype.name}[{b.size}]" for b in kernel.buffers)
     lines = [f"kernel {kernel.stem}({buffers})"]
-    printer = _Printer(names)
+    printer = _Printer(note or (lambda item: ""))
     sections = ("start", "enter", "body", "leave", "finish")
     for title in sections:
         part = getattr(kernel, title)
@@ -198,8 +204,8 @@ def render(kernel: Kernel) -> str:
 
 
 class _Printer:
-    def __init__(self, names: dict[int, str]) -> None:
-        self.names = names
+    def __init__(self, note: Note) -> None:
+        self.note = note
         self.values: dict[int, str] = {}
 
     def block(self, statements: Iterable[Statement], depth: int) -> list[str]:
@@ -211,9 +217,13 @@ class _Printer:
                 lines += self.block(s.body, depth + 1)
                 continue
             for value in scalars(s):
-                lines += [pad + line for line in self.assignments(value)]
-            lines.append(pad + self.statement(s))
+                lines += [self.noted(pad + line, v) for v, line in self.assignments(value)]
+            lines.append(self.noted(pad + self.statement(s), s))
         return lines
+
+    def noted(self, line: str, item: Statement | Scalar) -> str:
+        comment = self.note(item)
+        return f"{line:<{COMMENT_COLUMN}}  # {comment}" if comment else line
 
     def statement(self, s: Statement) -> str:
         match s:
@@ -231,7 +241,7 @@ class _Printer:
                 return f"{c.name} = {a.name}{ta} @ {b.name}{tb}  ({sizes})"
         raise TypeError(s)
 
-    def assignments(self, value: Scalar) -> Iterator[str]:
+    def assignments(self, value: Scalar) -> Iterator[tuple[Scalar, str]]:
         for v in expressions((value,)):
             if id(v) in self.values or v.op in ("constant", "read"):
                 continue
@@ -242,7 +252,7 @@ class _Printer:
                 text = f"{buffer.name}[{self.size(linear)}]"
             else:
                 text = f"{v.op}({args})"
-            yield f"{self.values[id(v)]} = {text}"
+            yield v, f"{self.values[id(v)]} = {text}"
 
     def name(self, value: Scalar) -> str:
         if value.op == "constant":
@@ -262,4 +272,3 @@ class _Printer:
         for a in inner:
             text = text.replace(str(a), f"[{self.name(a.value)}]")
         return text
-

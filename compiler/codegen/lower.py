@@ -117,9 +117,7 @@ class Builder:
 
         return Load(node.tensor, load)
 
-    def kernel(
-        self, row: Var | None, body: Iterable[Statement], **keywords: Any
-    ) -> Lowered:
+    def kernel(self, row: Var | None, body: Iterable[Statement], **keywords: Any) -> Lowered:
         """The finished kernel."""
         body = tuple(body)
         buffers = (*self.buffers.values(), *self.scratch)
@@ -217,7 +215,7 @@ class _Rows(Builder):
 
     def _is_affine(self, frame: Frame) -> bool:
         trial = Builder(self.partition, Group("loop", frame, {}))
-        trial.compute = lambda n, l: self._trial(trial, frame, n, l)  # type: ignore[method-assign]
+        trial.compute = lambda n, at: self._trial(trial, frame, n, at)  # type: ignore[method-assign]
         inner = Var("j", frame.cols) if frame.cols != 1 else Var("i", frame.rows)
         for node, level in self.group.levels.items():
             if level == "full":
@@ -288,8 +286,8 @@ class _Rows(Builder):
     def _stored(self, level: str, stage: int) -> list[Node]:
         return [
             n
-            for n, l in self.group.levels.items()
-            if l == level and self.stages[n] == stage and n in self.partition.stored
+            for n, own in self.group.levels.items()
+            if own == level and self.stages[n] == stage and n in self.partition.stored
         ]
 
     def _sweep(self, sweep: int) -> list[Statement]:
@@ -335,7 +333,7 @@ class _Rows(Builder):
         if node not in self.made:
             dtype, monoid = self._accumulator_dtype(node), loop_monoid(node)
             name = f"a{len(self.made)}"
-            self.made[node] = Accumulator(name, monoid, dtype, neutral(monoid, dtype))
+            self.made[node] = Accumulator(name, monoid, dtype, neutral(monoid, dtype), node.loc)
         return self.made[node]
 
     # ---- results over all rows ---------------------------------------------------------
@@ -495,15 +493,12 @@ def _inplace(
 
 
 def _positions(statements: list[Statement]) -> dict[Any, int]:
-    """Number of the loop in which a buffer is first stored and last loaded."""
+    """Number of the statement in which a buffer is first stored to, and last loaded from."""
     positions: dict[Any, int] = {}
-    sweep = 0
-    for s in statements:
-        sweep += isinstance(s, Loop)
-        if isinstance(s, Store | Combine):
-            positions.setdefault(("store", s.buffer), sweep)
+    for number, s in enumerate(statements):
         for e in expressions(scalars(s)):
             if e.op == "load":
-                positions[("load", e.attrs[0])] = sweep
+                positions[("load", e.attrs[0])] = number
+        if isinstance(s, Store | Combine):
+            positions.setdefault(("store", s.buffer), number)
     return positions
-

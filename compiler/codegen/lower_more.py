@@ -32,9 +32,7 @@ def lower_middle(partition: Partition, group: Group, threads: int) -> Lowered:
     return _totals(builder, node, outer, sorted(gone & set(wide)))
 
 
-def _source_value(
-    builder: Builder, node: Node, places: dict[int, Any]
-) -> Scalar:
+def _source_value(builder: Builder, node: Node, places: dict[int, Any]) -> Scalar:
     (source,) = node.inputs
     index = [places.get(k, 0) for k in range(source.tensor.ndim)]
     value = builder.value(source, ravel(index, source.shape))

@@ -188,9 +188,7 @@ class _Assembly:
     def _in_place(self, variable: Node, value: Node) -> bool:
         """Whether every other step that reads the old value is over by then."""
         writers = [k for k, s in enumerate(self.steps) for w in s if value in w.writes]
-        readers = [
-            (k, w) for k, s in enumerate(self.steps) for w in s if variable in w.reads
-        ]
+        readers = [(k, w) for k, s in enumerate(self.steps) for w in s if variable in w.reads]
         if len(writers) != 1 or value.dtype != variable.dtype:
             return False
         if any(variable is self.partition.aliases.get(o, o) for o in self.graph.outputs):

@@ -25,7 +25,8 @@ COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 class Scalar:
     """One scalar value. `op` is a word of the expression language, `attrs` its fixed parts.
 
-    needs: loop variables and accumulators that must be in scope where it is computed.
+    needs: loop variables and accumulators that must be in scope where it is computed. loc: the
+    user's line that asked for it first, for the dump tool.
     """
 
     op: str
@@ -34,6 +35,7 @@ class Scalar:
     attrs: tuple[Any, ...]
     needs: frozenset[Any]
     emit: Emit
+    loc: Loc | None = None
 
     def _binary(self, op: str, other: Any, swap: bool = False) -> Scalar:
         other = self.emit.lift(other, self.dtype)
@@ -94,6 +96,7 @@ class Accumulator:
     monoid: str
     dtype: DType
     initial: Any
+    loc: Loc | None = None
 
 
 def compute_dtype(dtype: DType) -> DType:
@@ -122,7 +125,7 @@ class Emit:
         if found is None:
             for a in args:
                 needs |= a.needs
-            found = self._known[key] = Scalar(op, args, dtype, attrs, needs, self)
+            found = self._known[key] = Scalar(op, args, dtype, attrs, needs, self, self.loc)
         return found
 
     def lift(self, value: Any, dtype: DType) -> Scalar:
@@ -159,9 +162,7 @@ class Emit:
 
     def read(self, accumulator: Accumulator) -> Scalar:
         """The value of an accumulator after its loop."""
-        return self.make(
-            "read", (), accumulator.dtype, (accumulator,), frozenset((accumulator,))
-        )
+        return self.make("read", (), accumulator.dtype, (accumulator,), frozenset((accumulator,)))
 
     # ---- arithmetic ------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from graphnn.runtime.errors import TraceError
 
+
 @dataclass(frozen=True)
 class Symbol:
     """A size that is not known before the call; at least 2, for 0 and 1 get their own trace."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from graphnn.compiler.ir.graph import Graph, Node
@@ -228,7 +229,7 @@ class _Fusion:
         """Groups that read the same memory in the same frame share one sweep over it."""
         for node in self.graph.nodes:
             readers = [r for r in self.readers[node] if self.group[r].kind == "loop"]
-            for a, b in zip(readers, readers[1:], strict=False):
+            for a, b in pairwise(readers):
                 ga, gb = self.group[a], self.group[b]
                 if ga is gb or not same(node.tensor.size, ga.frame.rows * ga.frame.cols):
                     continue

@@ -127,8 +127,9 @@ def _apply(ops: Any, values: list[Node], kind: str, a: int, b: int, c: int) -> N
         case "where":
             return ops.where(ops.greater(x, 0.1), x, y)
         case "layer_norm" if ndim and isinstance(x.shape[-1], int) and x.shape[-1] > 2:
-            one = ops.broadcast_to(ops.multiply(ops.sum(x, axes=tuple(range(ndim))), 0.1),
-                                   shape=(x.shape[-1],))
+            one = ops.broadcast_to(
+                ops.multiply(ops.sum(x, axes=tuple(range(ndim))), 0.1), shape=(x.shape[-1],)
+            )
             return ops.layer_norm(x, one, one, epsilon=0.1)
     return ops.square(x)
 

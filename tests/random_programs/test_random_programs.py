@@ -45,7 +45,9 @@ def check_gradients(program: Program) -> None:
     directions = [rng.standard_normal(a.shape) for a in arrays]
     step = 1e-5
     ahead, behind = (
-        compiled.run([np.asarray(a + s * step * d) for a, d in zip(arrays, directions, strict=True)])[0]
+        compiled.run(
+            [np.asarray(a + s * step * d) for a, d in zip(arrays, directions, strict=True)]
+        )[0]
         for s in (1, -1)
     )
     numeric = (float(ahead) - float(behind)) / (2 * step)
@@ -59,7 +61,9 @@ def _assert_kink(program, compiled, arrays, directions, exact, scale):
     finer = []
     for step in (1e-6, 3e-7, 3e-6):
         ahead, behind = (
-            compiled.run([np.asarray(a + s * step * d) for a, d in zip(arrays, directions, strict=True)])[0]
+            compiled.run(
+                [np.asarray(a + s * step * d) for a, d in zip(arrays, directions, strict=True)]
+            )[0]
             for s in (1, -1)
         )
         finer.append((float(ahead) - float(behind)) / (2 * step))

@@ -1,0 +1,91 @@
+"""NumPy-like methods of Tensors and Variables: `x.sum(axis=0)`, `x.reshape(2, -1)`, `x.T`, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphnn.ops import elementwise, indexing, linalg, manipulation, reduction
+from graphnn.runtime.errors import ShapeError
+from graphnn.tensor import Operand, Tensor
+
+# Functions whose first argument is the tensor, under the same name.
+_SAME = (
+    reduction.all,
+    reduction.any,
+    reduction.argmax,
+    reduction.argmin,
+    reduction.cumprod,
+    reduction.cumsum,
+    reduction.max,
+    reduction.mean,
+    reduction.min,
+    reduction.prod,
+    reduction.std,
+    reduction.sum,
+    reduction.var,
+    manipulation.astype,
+    manipulation.repeat,
+    manipulation.squeeze,
+    manipulation.swapaxes,
+    indexing.clip,
+    indexing.nonzero,
+    indexing.take,
+    linalg.diagonal,
+    linalg.dot,
+    linalg.trace,
+)
+_ELEMENTWISE = ("exp", "log", "sqrt", "square", "round", "sign", "tanh", "sigmoid")
+
+
+def _reshape(self: Operand, *shape: Any) -> Tensor:
+    """The same elements in another shape: sizes one by one, or as one sequence."""
+    return manipulation.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+
+def _transpose(self: Operand, *axes: Any) -> Tensor:
+    """The axes in another order, by default reversed."""
+    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    return manipulation.transpose(self, order or None)
+
+
+def _flatten(self: Operand) -> Tensor:
+    """All elements on one axis, in row-major order."""
+    return manipulation.reshape(self, (self.size,))
+
+
+def _transposed(self: Operand) -> Tensor:
+    """The tensor with its axes reversed."""
+    return manipulation.transpose(self)
+
+
+def _matrix_transposed(self: Operand) -> Tensor:
+    """The tensor with its last two axes swapped. Raises ShapeError for fewer."""
+    if self.ndim < 2:
+        raise ShapeError(
+            "mT",
+            received=f"a tensor with {self.ndim} axes",
+            expected="at least 2",
+            fix="add an axis with expand_dims",
+        )
+    return manipulation.matrix_transpose(self)
+
+
+def _copy(self: Operand) -> Tensor:
+    """The tensor itself: it cannot be changed."""
+    return self._tensor()
+
+
+def install() -> None:
+    """Give Tensors and Variables their methods."""
+    named: dict[str, Callable[..., Any]] = {f.__name__: f for f in _SAME}
+    named |= {name: getattr(elementwise, name) for name in _ELEMENTWISE}
+    named |= {"reshape": _reshape, "transpose": _transpose, "flatten": _flatten}
+    named |= {"ravel": _flatten, "copy": _copy}
+    for name, function in named.items():
+        setattr(Operand, name, function)
+    Operand.T = property(_transposed)
+    Operand.mT = property(_matrix_transposed)
+
+
+install()

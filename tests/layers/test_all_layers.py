@@ -1,0 +1,121 @@
+"""The harness over every layer, and that none is forgotten."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphnn import keras
+from graphnn.keras import layers
+from tests.layers.harness import Case, check_layer
+
+
+def dense(x: Any, kernel: Any, bias: Any = 0.0) -> Any:
+    return x @ kernel + bias
+
+
+def layer_norm(x: Any, gamma: Any, beta: Any) -> Any:
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+
+def batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, variance: Any) -> Any:
+    return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+
+def softmax(x: Any) -> Any:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+CASES = (
+    Case(layers.Dense, {"units": 5}, (4, 3), output=(4, 5), weights=(2, 0), reference=dense),
+    Case(
+        layers.Dense,
+        {"units": 5, "use_bias": False, "kernel_regularizer": "l2", "name": "net"},
+        (4, 2, 3),
+        output=(4, 2, 5),
+        weights=(1, 0),
+        reference=dense,
+    ),
+    Case(
+        layers.Dense,
+        {"units": 5, "activation": "tanh", "kernel_initializer": "he_normal"},
+        (4, 3),
+        output=(4, 5),
+        weights=(2, 0),
+        reference=lambda x, k, b: np.tanh(x @ k + b),
+    ),
+    Case(
+        layers.Embedding,
+        {"input_dim": 7, "output_dim": 3},
+        (4, 5),
+        integers=(0, 7),
+        output=(4, 5, 3),
+        weights=(1, 0),
+        reference=lambda x, table: table[x],
+    ),
+    Case(layers.Activation, {"activation": "relu"}, reference=lambda x: np.maximum(x, 0)),
+    Case(layers.Activation, {"activation": "gelu"}),
+    Case(layers.ReLU, {"negative_slope": 0.1, "max_value": 0.5}),
+    Case(layers.Softmax, {}, (4, 6), reference=softmax),
+    Case(layers.Dropout, {"rate": 0.5, "seed": 3}, (4, 30), trains=True, reference=lambda x: x),
+    Case(layers.Dropout, {"rate": 0.5, "noise_shape": (None, 1), "seed": 1}, (20, 3), trains=True),
+    Case(layers.Flatten, {}, (4, 2, 3), output=(4, 6), reference=lambda x: x.reshape(-1, 6)),
+    Case(
+        layers.Reshape,
+        {"target_shape": (3, -1)},
+        (4, 6),
+        output=(4, 3, 2),
+        reference=lambda x: x.reshape(-1, 3, 2),
+    ),
+    Case(layers.Rescaling, {"scale": 0.5, "offset": 1.0}, reference=lambda x: x * 0.5 + 1.0),
+    Case(layers.LayerNormalization, {}, (4, 6), weights=(2, 0), reference=layer_norm),
+    Case(layers.LayerNormalization, {"axis": (1, 2), "scale": False}, (4, 2, 3), weights=(1, 0)),
+    Case(
+        layers.BatchNormalization,
+        {},
+        (6, 3),
+        weights=(2, 2),
+        reference=batch_norm,
+        trains=True,
+    ),
+    Case(layers.BatchNormalization, {"axis": 1}, (6, 3, 2), weights=(2, 2), trains=True),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_layer(case: Case) -> None:
+    check_layer(case)
+
+
+def test_no_layer_is_forgotten() -> None:
+    tested = {case.layer for case in CASES}
+    classes = {
+        value
+        for name in layers.__all__
+        if inspect.isclass(value := getattr(layers, name)) and issubclass(value, keras.Layer)
+    }
+    assert classes - tested == {keras.Layer}
+
+
+def test_batch_norm_moves_its_statistics() -> None:
+    layer = layers.BatchNormalization(momentum=0.9)
+    x = np.array([[1.0], [3.0]], "float32")
+    layer(x, training=True)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), [0.2], rtol=1e-6)
+    np.testing.assert_allclose(layer.moving_variance.numpy(), [1.0], rtol=1e-6)
+    layer.trainable = False
+    layer(x, training=True)
+    np.testing.assert_allclose(layer.moving_mean.numpy(), [0.2], rtol=1e-6)
+
+
+def test_dropout_keeps_the_mean_and_the_seed() -> None:
+    x = np.ones((200, 100), "float32")
+    one, two = (layers.Dropout(0.25, seed=5)(x, training=True).numpy() for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert abs(one.mean() - 1.0) < 0.02
+    assert set(np.unique(one).round(4)) == {0.0, np.float32(1.3333)}
