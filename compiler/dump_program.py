@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from graphnn.compiler.codegen.loops import Combine, Note, Store, render, walk
+from graphnn.compiler.codegen.loops import Combine, Note, Store, render
 from graphnn.compiler.codegen.program import Built, Work
 from graphnn.compiler.codegen.scalar import Buffer, Scalar
 from graphnn.compiler.ir.graph import Graph, Node
@@ -397,7 +397,7 @@ def program_text(view: View) -> str:
     for k in range(found.steps):
         lines += ["", *_step_lines(view, k)]
     if view.program.copies:
-        lines += ["", f"after all steps: {counted(len(view.program.copies), 'copy')[:-1]}ies"]
+        lines += ["", "after all steps: copies of new values, see the stage memory"]
     return "\n".join(lines) + "\n"
 
 
@@ -445,15 +445,6 @@ def kernel_text(
     lines += [f"{comment} {line}" for line in source_lines(kernel_places(works))]
     body = text.text if change is None else change(text.text)
     return "\n".join([*lines, body.rstrip("\n")]) + "\n"
-
-
-def statement_count(work: Work) -> int:
-    """Number of statements of a kernel's loop form."""
-    if work.lowered is None:
-        return 0
-    kernel = work.lowered.kernel
-    parts = (*kernel.start, *kernel.enter, *kernel.body, *kernel.leave, *kernel.finish)
-    return sum(1 for _ in walk(parts))
 
 
 # ---- summary --------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class Decompose:
         """The graph with composites replaced."""
         if not any(self.splits(n.op) for n in graph.nodes):
             return graph
-        handler = _Splitter(self)
+        handler = Splitter(self)
         rewriter = Rewriter()
         parts: dict[Node, Sequence[Node]] = {}  # results of split ops that have several
         for node in graph.nodes:
@@ -52,7 +52,7 @@ class Decompose:
         return not (self.keep_rules and (op.has("grad") or op.gradient is not None))
 
 
-class _Splitter(GraphHandler):
+class Splitter(GraphHandler):
     """Makes nodes, decomposing on the way, so that composites within composites vanish too."""
 
     def __init__(self, options: Decompose) -> None:

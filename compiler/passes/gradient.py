@@ -11,8 +11,10 @@ from graphnn.compiler.ir.graph import Graph, Node, Rewriter
 from graphnn.compiler.ir.types import TupleType
 from graphnn.compiler.ops.base import Ops
 from graphnn.compiler.ops.core import Gradient, Identity, Input, Item
-from graphnn.compiler.trace import GraphHandler
+from graphnn.compiler.passes.decompose import Decompose, Splitter
 from graphnn.runtime.errors import Loc
+
+WITH_RULES = Decompose(keep_rules=True)  # after it every op says how gradients flow through it
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class ExpandGradients:
         """The graph without `gradient` nodes; backward nodes carry their forward node's place."""
         if not any(isinstance(n.op, Gradient) for n in graph.nodes):
             return graph
+        graph = WITH_RULES.run(graph)
         rewriter = Rewriter()
         expanded: dict[Node, list[Node]] = {}
         for node in graph.nodes:
@@ -42,7 +45,7 @@ def expand(op: Gradient, inputs: Sequence[Node], loc: Loc | None = None) -> list
     first, second = op.targets, op.targets + op.sources
     targets, sources = inputs[:first], inputs[first:second]
     ends, seeds = inputs[second : second + op.constants], inputs[second + op.constants :]
-    handler = GraphHandler()
+    handler = Splitter(WITH_RULES)  # a rule's own composites may be differentiated once more
     ops = Ops(handler)
 
     def at(place: Loc | None) -> None:
@@ -74,7 +77,11 @@ def steps_between(targets: Sequence[Node], ends: Sequence[Node]) -> list[Step]:
             continue
         out: Any = node
         if isinstance(node.type, TupleType):
-            out = tuple(items.get(node, {}).get(i) for i in range(len(node.type.items)))
+            known_items = items.get(node, {})
+            out = tuple(  # a rule needs all results, also those that nothing has read
+                known_items.get(i) or Node(Item(index=i), (node,), t, node.loc)
+                for i, t in enumerate(node.type.items)
+            )
         steps.append(Step(node.op, node.inputs, out, node.loc))
     return steps
 

@@ -14,6 +14,7 @@ import numpy as np
 from graphnn import ops, random
 from graphnn.compiler.ir.types import as_dtype
 from graphnn.keras.registry import Registry
+from graphnn.keras.seeds import new_seed
 from graphnn.runtime.errors import ArgumentError, ShapeError
 
 __all__ = [
@@ -143,7 +144,7 @@ class RandomInitializer(Initializer):
 
     def __init__(self, seed: int | None = None) -> None:
         self.seed = seed
-        self._seed = random.new_seed() if seed is None else int(seed)
+        self._seed = new_seed() if seed is None else int(seed)
 
     def generator(self) -> Any:
         """A generator at the beginning of this initializer's stream."""

@@ -25,7 +25,7 @@ def call(cls: type[Op], inputs: Sequence[Any], settings: dict[str, Any] | None =
 
 def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     """The same for an op object."""
-    tensors = promoted(inputs, op.promotes, op.fixed_inputs)
+    tensors = promoted(inputs, op.promotes, getattr(op, "fixed_inputs", ()))
     for tensor in tensors:
         if tensor.dtype not in op.accepts:
             op.check_dtypes([type_of(t) for t in tensors])

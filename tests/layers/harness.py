@@ -197,6 +197,4 @@ def check_mixed_precision(case: Case) -> None:
         assert y.dtype == "bfloat16"
     assert all(w.dtype == "float32" for w in layer.weights)
     reference = make(case)(case.inputs()).numpy()
-    np.testing.assert_allclose(
-        np.asarray(y).astype("float32"), reference, rtol=0.05, atol=0.05
-    )
+    np.testing.assert_allclose(np.asarray(y).astype("float32"), reference, rtol=0.05, atol=0.05)

@@ -173,7 +173,9 @@ def test_losses_in_a_compiled_step() -> None:
 
 
 def test_activity_regularizer() -> None:
-    layer = layers.Dense(2, kernel_initializer="ones", activity_regularizer=keras.regularizers.L1(1))
+    layer = layers.Dense(
+        2, kernel_initializer="ones", activity_regularizer=keras.regularizers.L1(1)
+    )
     layer(tf.ones((1, 3)))
     assert [float(loss) for loss in layer.losses] == [6.0]
 

@@ -275,7 +275,7 @@ class Dropout(_SameShape):
                 fix="give the share of inputs to drop, such as 0.5",
             )
         self.rate, self.noise_shape, self.seed = rate, noise_shape, seed
-        self.seed_generator = random.Generator(random.new_seed() if seed is None else seed)
+        self.seed_generator = random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or not self.rate:
@@ -285,7 +285,7 @@ class Dropout(_SameShape):
             shape = tuple(
                 s if s is not None else own for s, own in zip(shape, inputs.shape, strict=True)
             )
-        return nn.dropout(inputs, rate=self.rate, noise_shape=shape, generator=self.seed_generator)
+        return nn.dropout(inputs, rate=self.rate, noise_shape=shape, seed=self.seed_generator)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

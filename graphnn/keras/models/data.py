@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graphnn import ops, random, tree
+from graphnn import ops, tree
+from graphnn.keras.seeds import new_seed
 from graphnn.runtime.errors import ArgumentError, ShapeError
 from graphnn.tensor import Operand, Tensor
 
@@ -89,7 +90,7 @@ class ArrayData(BatchSource):
         self.count = _examples(self.arrays)
         self.steps = -(-self.count // batch_size)
         self.example = tuple(Tensor(a[: min(batch_size, self.count)]) for a in self.arrays)
-        self._order = np.random.default_rng(random.new_seed()) if shuffle else None
+        self._order = np.random.default_rng(new_seed()) if shuffle else None
         self._buffers: dict[int, tuple[list[Any], Leaves]] = {}
 
     def epoch(self) -> Iterator[Leaves]:

@@ -25,7 +25,7 @@ class Step:
         self._runs: dict[Any, tuple[tuple[TensorSpec, ...], Run]] = {}
 
     def bind(self, structure: Any, leaves: Leaves) -> Run:
-        """The step for data of one structure: a function of the tuple of its leaves that are not None."""
+        """The step for data of one structure: a function of the tuple of leaves (without None)."""
         key = (
             str(tree.map_structure(lambda leaf: leaf is not None, structure)),
             tuple((leaf.dtype, len(leaf.shape)) for leaf in leaves),
@@ -66,5 +66,5 @@ class EagerStep:
         self._step = step
 
     def bind(self, structure: Any, leaves: Leaves) -> Run:
-        """The step for data of one structure: a function of the tuple of its leaves that are not None."""
+        """The step for data of one structure: a function of the tuple of leaves (without None)."""
         return lambda leaves: self._step(rebuild(structure, leaves))
