@@ -125,7 +125,8 @@ def _fill_cache(options: argparse.Namespace, folder: Path) -> None:
     command += ["--cache-dir", str(folder), "--compile-only", "--quick"]
     command += ["--variant", options.variant] if options.variant else []
     command += ["--threads", str(options.threads)] if options.threads else []
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+        sys.exit("cpu.py: the process that fills the compile cache failed, see above")
 
 
 def _set_threads(count: int) -> None:

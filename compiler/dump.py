@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from graphnn.compiler import ops as _ops
 from graphnn.compiler.codegen.program import Built, Work
 from graphnn.compiler.dump_program import (
     View,
@@ -39,8 +38,7 @@ from graphnn.runtime.errors import ArgumentError, Loc
 
 __all__ = ["Dump", "Machine", "difference", "ops_text"]
 
-RULES = ("eager", "grad", "scalar", "element", "decompose", "library", "fold")
-assert_loaded = _ops  # defining the ops registers them
+RULES = ("eager", "decompose", "library", "fold")
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,6 @@ class Dump:
         program, layout = view.program, view.layout
         lines = [_signature(trace)]
         counts = [f"{name} {node_count(graph)}" for name, graph in self.by_stage.items()]
-        held = program.constants
         lines += [
             "",
             f"nodes    {' -> '.join(counts)} -> {counted(len(view.works), 'group')}",
@@ -206,8 +203,6 @@ class Dump:
                 f"state    {counted(len(trace.updates), 'Variable')} assigned, "
                 f"{len(trace.updates) - copied} in place, {copied} by a copy at the end"
             )
-        if held:
-            lines.append(f"constants {len(held)}")
         lines += ["", *steps_table(view), "", f"merges refused: {len(refused)}"]
         reasons = Counter(r.text for r in refused)
         lines += [f"    {n} x {text}" for text, n in reasons.most_common()]
@@ -248,8 +243,8 @@ def _signature(graph: Graph) -> str:
         if getattr(n.op, "kind", "argument") == "argument"
     ]
     results = ", ".join(str(o.type) for o in graph.outputs) or "nothing"
-    others = [counted(n, word) for word, n in (("Variable", kinds["variable"]),
-                                               ("captured tensor", kinds["capture"])) if n]
+    words = (("Variable", kinds["variable"]), ("captured tensor", kinds["capture"]))
+    others = [counted(n, word) for word, n in words if n]
     reads = f"; reads {' and '.join(others)}" if others else ""
     return f"{graph.name}({', '.join(arguments)}) -> {results}{reads}"
 
@@ -301,15 +296,22 @@ def difference(first: str, a: str, second: str, b: str) -> str:
 
 def ops_text() -> str:
     """The table of ops: loop form, dtypes, and which rules each states."""
-    rows = [["op", "loop form", "dtypes", "gradient", *RULES]]
+    rows = [["op", "fusion", "element", "dtypes", *RULES, "gradient"]]
     for name, cls in sorted(REGISTRY.items()):
-        rules = ["yes" if _states(cls, rule) else "-" for rule in RULES]
-        rows.append([name, cls.fusion, _dtypes(cls), _gradient(cls), *rules])
+        rules = [rule if _states(cls, rule) else "-" for rule in RULES]
+        rows.append([name, cls.fusion, _element(cls), _dtypes(cls), *rules, _gradient(cls)])
     return "\n".join([*table(rows), "", counted(len(rows) - 1, "op")]) + "\n"
 
 
 def _states(cls: type[Op], rule: str) -> bool:
     return getattr(cls, rule, None) is not getattr(Op, rule, None)
+
+
+def _element(cls: type[Op]) -> str:
+    """Whether an element is said from elements, or from an index."""
+    if _states(cls, "scalar"):
+        return "scalar"
+    return "index" if _states(cls, "element") else "-"
 
 
 def _dtypes(cls: type[Op]) -> str:

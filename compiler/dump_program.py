@@ -190,7 +190,8 @@ def refusals(view: View) -> list[Reason]:
 
 def _group_lines(view: View, work: Work) -> Iterator[str]:
     group, stored = work.group, view.built.partition.stored
-    frame = f" over {group.frame.rows} x {group.frame.cols}" if group.kind != "host" else ""
+    loops = group.kind in ("loop", "middle")
+    frame = f" over {group.frame.rows} x {group.frame.cols}" if loops else ""
     name = f"  {work.text.name}" if work.text else f"  {host_reason(work)}"
     yield f"{view.number(work)} {group.kind}{frame}: {counted(len(group.levels), 'node')}{name}"
     for node, level in group.levels.items():
@@ -408,8 +409,9 @@ def _step_lines(view: View, k: int) -> Iterator[str]:
         yield f"step {k}  {runs}  {host_reason(works[0])}"
     else:
         kind = "library call" if works[0].group.kind == "library" else "kernel"
-        rows = " + ".join(map(str, sizes.rows))
-        yield f"step {k}  {runs}  {kind} {step.kernel}: {rows} rows in {counted(sizes.parts, 'part')}"
+        rows = " + ".join(counted(n, "row") for n in sizes.rows)
+        parts = counted(sizes.parts, "part")
+        yield f"step {k}  {runs}  {kind} {step.kernel}: {rows} in {parts}"
     yield f"    computes {step.title}"
     if len(works) > 1:
         yield f"    segments {len(works)}, one after another in the same loop"

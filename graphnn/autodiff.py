@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphnn import tree
-from graphnn.apply import TENSOR_OPS, convert, from_node, node_of, record
+from graphnn.apply import TENSOR_OPS, apply, convert, from_node, node_of
 from graphnn.compiler.ir.graph import Node, topological
-from graphnn.compiler.ir.types import TensorType, describe, is_float
-from graphnn.compiler.ops.core import Barrier, CustomGradient, Input
-from graphnn.compiler.trace import Trace
+from graphnn.compiler.ir.types import describe, is_float
+from graphnn.compiler.ops.core import CustomGradient, Input
 from graphnn.runtime.errors import ArgumentError, GradientError, ShapeError
 from graphnn.state import mode, no_tapes, state
 from graphnn.tape import GradientTape
@@ -59,10 +58,22 @@ def _chosen(args: Sequence[Any], argnums: int | Sequence[int], subject: str) -> 
     return [n % len(args) for n in numbers]
 
 
-def _to_tensors(value: Any) -> Any:
-    """Leaves as tensors of their own, so that each can be a source."""
-    return tree.map_structure(
-        lambda leaf: leaf if isinstance(leaf, Operand) else convert(leaf), value
+def _as_sources(value: Any, subject: str) -> Any:
+    """Leaves as new tensors, so that only their use as an argument counts; Variables stay."""
+    return tree.map_structure(lambda leaf: _as_source(leaf, subject), value)
+
+
+def _as_source(leaf: Any, subject: str) -> Any:
+    if isinstance(leaf, Operand) and not isinstance(leaf, Tensor):
+        return leaf
+    tensor = convert(leaf)
+    if is_float(tensor.dtype):
+        return TENSOR_OPS.identity(tensor)
+    raise GradientError(
+        subject,
+        received=f"an argument {describe(tensor.dtype, tensor.shape)}",
+        expected="a floating-point tensor",
+        fix="pass a float, e.g. 3.0 instead of 3, or name other arguments with argnums",
     )
 
 
@@ -86,7 +97,7 @@ def value_and_grad(
         numbers = _chosen(args, argnums, "value_and_grad")
         changed = list(args)
         for n in numbers:
-            changed[n] = _to_tensors(args[n])
+            changed[n] = _as_sources(args[n], "grad")
         sources = [changed[n] for n in numbers]
         with GradientTape() as tape:
             tape.watch(sources)
@@ -144,7 +155,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     >>> pullback(graphnn.constant([1.0, 10.0]))[0].numpy()
     array([ 2., 40.], dtype=float32)
     """
-    sources = [_to_tensors(p) for p in primals]
+    sources = [_as_sources(p, "vjp") for p in primals]
     with GradientTape(persistent=True) as tape:
         tape.watch(sources)
         result = function(*sources)
@@ -168,7 +179,7 @@ def jvp(
     >>> float(dy)
     2.0
     """
-    sources, changes = _to_tensors(list(primals)), _to_tensors(list(tangents))
+    sources, changes = _as_sources(list(primals), "jvp"), _as_sources(list(tangents), "jvp")
     tree.same_structure(sources, changes)
     for x, dx in zip(tree.flatten(sources), tree.flatten(changes), strict=True):
         if tuple(x.shape) != tuple(dx.shape):
@@ -200,7 +211,7 @@ def jacobian(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> 
         numbers = _chosen(args, argnums, "jacobian")
         changed = list(args)
         for n in numbers:
-            changed[n] = _to_tensors(args[n])
+            changed[n] = _as_sources(args[n], "jacobian")
         sources = [changed[n] for n in numbers]
         with GradientTape() as tape:
             tape.watch(sources)
@@ -240,9 +251,9 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Any:
         sources = [a for a in tree.flatten(list(args)) if isinstance(a, Operand)]
-        if not state.tapes:
+        if not state.busy:
             return function(*args, **keywords)[0]
-        with GradientTape() as watcher:
+        with _Watcher() as watcher:
             result, rule = function(*args, **keywords)
         variables = [v for v in watcher.watched_variables() if all(v is not s for s in sources)]
         return _attach(result, _gradient_call(rule, variables), [*sources, *variables])
@@ -276,26 +287,15 @@ def _listed(value: Any) -> list[Any]:
 
 def _attach(result: Any, call: Callable[..., list[Any]], sources: list[Any]) -> Any:
     """The result as new tensors, whose gradient is what `call` says."""
-    with no_tapes():
-        raw = [convert(r) for r in tree.flatten(result)]
-        sources = [s._tensor() if state.trace is not None else s for s in sources]
-    sources = _as_read(sources)
+    raw = [convert(r) for r in tree.flatten(result)]
+    tensors = [s._tensor() for s in sources]
     if state.trace is None:
-        rule: Any = _EagerRule(call, len(sources))
-        inputs = sources
+        op = CustomGradient(count=len(tensors), rule=_EagerRule(call, len(tensors)))
     else:
-        rule, residuals = _template(call, raw, sources)
-        inputs = [*sources, *residuals]
-    op = CustomGradient(count=len(inputs), rule=rule)
-    with no_tapes():
-        outs = tuple(TENSOR_OPS.identity(r) for r in raw)
-    record(op, (*inputs, *raw), outs)
-    return tree.unflatten(result, list(outs))
-
-
-def _as_read(sources: list[Any]) -> list[Any]:
-    """Variables as the tensors that the recording tapes know for them."""
-    return [s._tensor() for s in sources]
+        rule, residuals = _template(call, raw, tensors)
+        tensors += residuals
+        op = CustomGradient(count=len(tensors), rule=rule)
+    return tree.unflatten(result, list(apply(op, *tensors, *raw)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,10 +319,6 @@ def _check_count(found: list[Any], count: int) -> None:
             expected=f"one for each of {count} tensor arguments",
             fix="return a tuple with one gradient, or None, per argument",
         )
-
-
-class _Recorder(Trace):
-    """A trace that lends its state to another one and remembers which nodes were made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -358,7 +354,9 @@ def _template(
 ) -> tuple[_TracedRule, list[Tensor]]:
     """The gradient function as a graph, and the tensors besides the arguments that it reads."""
     trace = state.trace
-    seeds = [Node(Input(label=f"gradient{i}"), (), r._value.node.type) for i, r in enumerate(raw)]
+    seeds = [
+        Node(Input(label=f"gradient{i}"), (), node_of(r, trace).type) for i, r in enumerate(raw)
+    ]
     made: set[Node] = set()
     plain_apply = trace.apply
 
@@ -410,10 +408,11 @@ def recompute_grad(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Any:
-        if not state.tapes:
+        if not state.busy:
             return function(*args, **keywords)
         flat = tree.flatten(list(args))
         sources = [a for a in flat if isinstance(a, Operand)]
+        held = [s._tensor() for s in sources]
         watcher = _Watcher()
         with mode(state.trace), watcher:
             result = function(*args, **keywords)
@@ -421,7 +420,7 @@ def recompute_grad(function: Callable[..., Any]) -> Callable[..., Any]:
 
         def again(*gradients: Any) -> list[Any]:
             key = next(_keys)
-            copies = [TENSOR_OPS.barrier(s._tensor(), key=key) for s in sources]
+            copies = [TENSOR_OPS.barrier(t, key=key) for t in held]
             fill = iter(copies)
             leaves = [next(fill) if isinstance(a, Operand) else a for a in flat]
             with GradientTape() as tape:
@@ -443,6 +442,3 @@ class _Watcher(GradientTape):
         if variable.trainable:
             self._variables[id(variable)] = variable
 
-
-__barrier__ = Barrier  # the op behind `recompute_grad`; passes keep its copies apart
-_type = TensorType

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnn import inspection
 from graphnn.compiler.codegen.program import Built, Target, build_program
 from graphnn.compiler.ir.graph import Graph
 from graphnn.compiler.passes.pipeline import Pipeline
@@ -31,9 +32,12 @@ class Compiled:
 
     def __init__(self, traced: Graph, pipeline: Pipeline, target: Target) -> None:
         self.traced, self.pipeline, self.target = traced, pipeline, target
-        self.graph = pipeline.run(traced)
+        recorder = inspection.recorder(traced)
+        self.graph = (recorder.watch(pipeline) if recorder else pipeline).run(traced)
         self.built: Built = build_program(self.graph, target)
         self.executable = Executable(self.built.program)
+        if recorder:
+            recorder.finish(self)
 
     def run(self, arrays: Sequence[Array | None]) -> list[Array]:
         """Outputs for the inputs in order; inputs with new values are overwritten in place."""

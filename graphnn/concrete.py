@@ -10,14 +10,13 @@ import numpy as np
 
 from graphnn import tree
 from graphnn.apply import apply, convert, node_of
-from graphnn.build import compile_graph
-from graphnn.compiler.executable import Executable
+from graphnn.build import Compiled, compile_graph
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
-from graphnn.compiler.ir.text import print_graph
 from graphnn.compiler.ops.call import Call, backward_graph
 from graphnn.compiler.passes.pipeline import Pipeline
 from graphnn.compiler.trace import Trace
+from graphnn.inspection import dump
 from graphnn.runtime.errors import ArgumentError, hide_own_frames
 from graphnn.signature import Signature, TensorLeaf, TensorSpec, Walk
 from graphnn.state import state
@@ -87,7 +86,7 @@ class PureProgram:
         outputs = (*graph.outputs, *(value for _, value in graph.updates))
         self.graph = Graph(graph.name, graph.inputs, outputs, (), graph.effects)
         self._lock = threading.Lock()
-        self._executable: Executable | None = None
+        self._executable: Compiled | None = None
         self._backward: PureProgram | None = None
 
     def evaluate(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
@@ -123,7 +122,7 @@ class ConcreteFunction:
         self._bound = (None,) * len(self.variables)  # the program knows their buffers
         self._pack = pack
         self._lock = threading.Lock()
-        self._executable: Executable | None = None
+        self._executable: Compiled | None = None
         self._epoch = -1
         self._pure: PureProgram | None = None
 
@@ -234,23 +233,17 @@ class ConcreteFunction:
         """("trace", graph as traced), then the graph after each pass; computed when asked for."""
         return Pipeline().stages(self.graph)
 
-    def dump(self, stage: str | None = None) -> str:
-        """Text of the graph after a pass (the last with that name), by default of all stages.
+    @property
+    def compiled(self) -> Compiled:
+        """The program; compiled now if it has not run yet."""
+        with self._lock:
+            if self._executable is None:
+                self._executable = compile_graph(self.graph)
+            return self._executable
 
-        Raises ArgumentError for a stage that does not exist.
-        """
-        stages = self.stages()
-        if stage is None:
-            return "\n".join(f"# {name}\n{print_graph(graph)}" for name, graph in stages)
-        found = dict(stages).get(stage)
-        if found is None:
-            raise ArgumentError(
-                f"dump of {self.name}",
-                received=f"stage {stage!r}",
-                expected="one of " + ", ".join(dict(stages)),
-                fix="name one of these stages",
-            )
-        return print_graph(found)
+    def dump(self, stage: str = "summary", format: str = "text", **options: Any) -> str:
+        """What became of this trace, as text; the arguments are those of `fn.dump`."""
+        return dump(self.compiled, stage, format, **options)
 
     def __repr__(self) -> str:
         leaves = ", ".join(f"{path}: {text}" for path, text in self.signature.lines().items())

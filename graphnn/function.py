@@ -9,8 +9,8 @@ from typing import Any, overload
 
 from graphnn.compiler.ir.graph import Graph
 from graphnn.concrete import ConcreteFunction
+from graphnn.inspection import dump
 from graphnn.retrace import explain
-from graphnn.runtime.errors import ArgumentError
 from graphnn.signature import FLAGS, TensorSpec
 from graphnn.traces import EAGER, Options, Traces
 
@@ -83,19 +83,32 @@ class Inspectable:
         """The graph of the latest trace after each pass."""
         return self._traces.latest().stages()
 
-    def dump(self, stage: str | None = None, format: str = "text") -> str:
-        """A stage of the latest trace as text; all stages by default.
+    def dump(
+        self,
+        stage: str = "summary",
+        format: str = "text",
+        *,
+        against: str | None = None,
+        kernel: str | None = None,
+    ) -> str:
+        """What became of the latest trace, as text.
 
-        stage: "trace" or the name of a pass. Raises ArgumentError for one that does not exist.
+        stage: "summary", "trace", the name of a pass, "fuse", "memory", "loops", "program", "llvm",
+        "optimized", "asm", or "all". against: an earlier stage, to see only what has changed since.
+        kernel: one kernel (k0, k1, ... or a part of its name), in the form that `stage` names.
+        Raises ArgumentError for a stage, kernel or format that does not exist, and StateError
+        before the first call.
+
+        >>> @graphnn.function
+        ... def square(x):
+        ...     return x * x
+        >>> square(graphnn.constant([3.0]))
+        Tensor([9.], shape=(1,), dtype=float32)
+        >>> print(square.dump("simplify", against="trace"))
+        trace -> simplify.2: unchanged
         """
-        if format != "text":
-            raise ArgumentError(
-                f"dump of {self._traces.options.name}",
-                received=f"format {format!r}",
-                expected="'text'",
-                fix="leave format out",
-            )
-        return self._traces.latest().dump(stage)
+        program = self._traces.latest().compiled
+        return dump(program, stage, format, against=against, kernel=kernel)
 
 
 class Function(Inspectable):

@@ -41,6 +41,12 @@ class Executable:
             self._library = jit.compile_library(self.program.modules, symbols)
         return self._library
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Values of the symbolic sizes in the newest combination; {} before the first call."""
+        newest = next(reversed(self._instances), ())
+        return dict(zip(self.program.symbols, newest, strict=bool(newest)))
+
     def _uses(self, name: str) -> bool:
         return any(f"@{name}(" in text for _, text in self.program.modules)
 

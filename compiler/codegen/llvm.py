@@ -195,6 +195,8 @@ class _Function(ScalarPrinter):
             match s:
                 case Loop(var, body, independent, extent):
                     end = self.index(var.extent if extent is None else extent)
+                    if end == "0":  # what is moved out of a loop must be right to compute once
+                        continue
                     self.loop(var, "0", end, body, independent)
                 case Reset(accumulator):
                     slot = self.slot(accumulator)

@@ -65,7 +65,7 @@ class Registry:
             return self.deserialize(identifier)
         if isinstance(identifier, type):
             return identifier()
-        if callable(identifier):
+        if callable(identifier) or hasattr(identifier, "get_config"):
             return identifier
         raise ArgumentError(
             f"keras.{self.kind}",

@@ -125,6 +125,9 @@ do.start:
   call void %start(ptr %buffers, ptr %sizes, i64 0, i64 %rows, i64 0)
   br label %main
 main:
+  %nothing = icmp slt i64 %rows, 1
+  br i1 %nothing, label %after, label %work
+work:
   %alone = icmp slt i64 %parts, 2
   br i1 %alone, label %one, label %many
 one:

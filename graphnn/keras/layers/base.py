@@ -215,6 +215,7 @@ class Layer(Tracked):
 
     def build(self, input_shape: Any) -> None:
         """Make the weights. Called once, with the shape of the inputs; an unknown size is None."""
+        self.built = True
 
     # ---- losses -----------------------------------------------------------------------------
 
