@@ -34,7 +34,7 @@ from graphnn.compiler.ir.text import Printer, print_graph
 from graphnn.compiler.ir.types import FLOATS, SHORT
 from graphnn.compiler.ops.base import REGISTRY, Op
 from graphnn.compiler.ops.core import Constant, Input, Item
-from graphnn.runtime.errors import ArgumentError, Loc
+from graphnn.runtime.errors import ArgumentError
 
 __all__ = ["Dump", "Machine", "difference", "ops_text"]
 
@@ -222,7 +222,7 @@ _TEXTS: dict[str, Callable[[Dump], str]] = {
 
 
 def node_count(graph: Graph) -> int:
-    """Nodes that compute something: no inputs, constants or items of a node with several results."""
+    """Nodes that compute something: no inputs, no constants, no items of several results."""
     return sum(not isinstance(n.op, Input | Constant | Item) for n in graph.nodes)
 
 
@@ -286,7 +286,9 @@ def difference(first: str, a: str, second: str, b: str) -> str:
         return f"{first} -> {second}: unchanged\n"
     removed = sum(line.startswith("-") for line in lines)
     added = sum(line.startswith("+") for line in lines)
-    head = f"{first} -> {second}: {counted(removed, 'line')} removed, {counted(added, 'line')} added"
+    head = (
+        f"{first} -> {second}: {counted(removed, 'line')} removed, {counted(added, 'line')} added"
+    )
     shown = ["  ..." if s.startswith("@@") else f"{s[0]} {s[1:]}".rstrip() for s in lines]
     return "\n".join([head, *shown[1:]]) + "\n"
 

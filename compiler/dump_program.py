@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from graphnn.compiler.codegen.loops import Combine, Note, Store, render
+from graphnn.compiler.codegen.loops import Combine, Note, Product, Store, render
 from graphnn.compiler.codegen.program import Built, Work
 from graphnn.compiler.codegen.scalar import Buffer, Scalar
 from graphnn.compiler.ir.graph import Graph, Node
@@ -54,9 +54,7 @@ class View:
     @cached_property
     def layout(self) -> Layout:
         """The numbers of the call."""
-        return self.program.layout(
-            tuple(self.sizes.get(s, ASSUMED) for s in self.program.symbols)
-        )
+        return self.program.layout(tuple(self.sizes.get(s, ASSUMED) for s in self.program.symbols))
 
     @cached_property
     def works(self) -> list[Work]:
@@ -190,10 +188,11 @@ def refusals(view: View) -> list[Reason]:
 
 def _group_lines(view: View, work: Work) -> Iterator[str]:
     group, stored = work.group, view.built.partition.stored
+    kind = kind_of(work)
     loops = group.kind in ("loop", "middle")
     frame = f" over {group.frame.rows} x {group.frame.cols}" if loops else ""
     name = f"  {work.text.name}" if work.text else f"  {host_reason(work)}"
-    yield f"{view.number(work)} {group.kind}{frame}: {counted(len(group.levels), 'node')}{name}"
+    yield f"{view.number(work)} {kind}{frame}: {counted(len(group.levels), 'node')}{name}"
     for node, level in group.levels.items():
         mark = "stored" if node in stored else ""
         yield f"    {level:<4} {mark:<6}  {view.printer.line(node)}"
@@ -214,14 +213,23 @@ def _reason_lines(view: View, reason: Reason) -> Iterator[str]:
         yield f"        {word:<4} {view.name(node):<24}  # {node.loc or 'no line'}"
 
 
+def kind_of(work: Work) -> str:
+    """The kind of a step: "host", "library", "loop", "middle", "scan" or "scatter".
+
+    A node for a library is a loop of our own where no library takes its types.
+    """
+    if work.lowered is None:
+        return "host"
+    if work.group.kind != "library":
+        return work.group.kind
+    return "library" if any(isinstance(s, Product) for s in work.lowered.kernel.body) else "loop"
+
+
 def host_reason(work: Work) -> str:
     """Why a step calls back to Python."""
     op = work.group.nodes[0].op
     if op.effect:
         return f"host call: {op.name} runs a Python function"
-    if work.group.kind == "library":
-        types = ", ".join(str(i.type) for i in work.group.nodes[0].inputs)
-        return f"host call: no library here takes {op.name} of {types}"
     return f"host call: {op.name} has no loop form and no library call"
 
 
@@ -375,13 +383,14 @@ class Totals:
 def totals(view: View) -> Totals:
     """The counts of a program; library calls are not counted as kernels."""
     program = view.program
-    loops = [w for w in view.works if w.text is not None and w.group.kind != "library"]
+    kinds = [kind_of(w) for w in view.works]
+    loops = [w for w, k in zip(view.works, kinds, strict=True) if k not in ("library", "host")]
     return Totals(
         steps=len(program.steps),
         kernels=len({w.text.name for w in loops if w.text}),
         launches=len(loops),
-        library=sum(w.text is not None and w.group.kind == "library" for w in view.works),
-        host=sum(w.text is None for w in view.works),
+        library=kinds.count("library"),
+        host=kinds.count("host"),
         reads=sum(view.nbytes(s.inputs) for s in program.steps),
         writes=sum(view.nbytes(s.outputs) for s in program.steps),
     )
@@ -408,7 +417,7 @@ def _step_lines(view: View, k: int) -> Iterator[str]:
     if not step.kernel:
         yield f"step {k}  {runs}  {host_reason(works[0])}"
     else:
-        kind = "library call" if works[0].group.kind == "library" else "kernel"
+        kind = "library call" if kind_of(works[0]) == "library" else "kernel"
         rows = " + ".join(counted(n, "row") for n in sizes.rows)
         parts = counted(sizes.parts, "part")
         yield f"step {k}  {runs}  {kind} {step.kernel}: {rows} in {parts}"
@@ -458,12 +467,11 @@ def steps_table(view: View) -> list[str]:
     for k, (step, works, sizes) in enumerate(
         zip(view.program.steps, view.built.steps, view.layout.steps, strict=True)
     ):
-        kind = works[0].group.kind if step.kernel else "host"
         rows.append(
             [
                 str(k),
                 view.number(works[0]) + (f" +{len(works) - 1}" if len(works) > 1 else ""),
-                kind,
+                kind_of(works[0]),
                 str(sum(sizes.rows)) if step.kernel else "-",
                 str(sizes.parts),
                 byte_text(view.nbytes(step.inputs)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphnn import tree
-from graphnn.apply import TENSOR_OPS, apply, convert, from_node, node_of
+from graphnn.apply import TENSOR_OPS, apply, convert, from_node, is_number, node_of
 from graphnn.compiler.ir.graph import Node, topological
 from graphnn.compiler.ir.types import describe, is_float
 from graphnn.compiler.ops.core import CustomGradient, Input
@@ -59,7 +59,12 @@ def _chosen(args: Sequence[Any], argnums: int | Sequence[int], subject: str) -> 
 
 
 def _as_sources(value: Any, subject: str) -> Any:
-    """Leaves as new tensors, so that only their use as an argument counts; Variables stay."""
+    """Leaves as new tensors, so that only their use as an argument counts; Variables stay.
+
+    A list of nothing but numbers is one tensor.
+    """
+    if isinstance(value, list) and value and all(map(is_number, tree.flatten(value))):
+        return _as_source(value, subject)
     return tree.map_structure(lambda leaf: _as_source(leaf, subject), value)
 
 
@@ -179,7 +184,9 @@ def jvp(
     >>> float(dy)
     2.0
     """
-    sources, changes = _as_sources(list(primals), "jvp"), _as_sources(list(tangents), "jvp")
+    sources, changes = [_as_sources(p, "jvp") for p in primals], [
+        _as_sources(t, "jvp") for t in tangents
+    ]
     tree.same_structure(sources, changes)
     for x, dx in zip(tree.flatten(sources), tree.flatten(changes), strict=True):
         if tuple(x.shape) != tuple(dx.shape):

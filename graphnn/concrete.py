@@ -200,8 +200,10 @@ class ConcreteFunction:
             if len(own) != len(shape):
                 return False
             for size, extent in zip(own, shape, strict=True):
-                wanted = known.setdefault(size, extent) if isinstance(size, Size) else size
-                if wanted != extent or (isinstance(size, Size) and extent < 2):
+                if isinstance(size, Size):
+                    if extent is None or extent < 2 or known.setdefault(size, extent) != extent:
+                        return False
+                elif size != extent:
                     return False
         return True
 

@@ -365,6 +365,10 @@ class Parameters:
         bound.arguments = {n: given[n] for n in self.order if n in given}
         return bound
 
+    def is_variadic(self, name: str) -> bool:
+        """Whether a parameter takes all further positional arguments."""
+        return self.signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+
     def sorted_keywords(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword arguments in the order of the parameters, extra ones by name."""
         last = len(self.order)

@@ -281,17 +281,22 @@ class Traces:
         specs = self.options.input_signature
         if specs is None:
             return bound
-        given = list(bound.arguments)
-        names = [n for n in self._parameters.order if n in bound.arguments]
-        if len(specs) > len(names):
+        values = [*bound.args, *bound.kwargs.values()]
+        if len(specs) > len(values):
             raise ArgumentError(
-                f"{self.options.name}",
-                received=f"{len(given)} arguments",
+                self.options.name,
+                received=f"{len(values)} arguments",
                 expected=f"{len(specs)} arguments by input_signature",
                 fix="pass one argument for each entry of input_signature",
             )
-        for name, spec in zip(names, specs, strict=False):
-            bound.arguments[name] = _fit(name, spec, bound.arguments[name])
+        rest = iter(specs)
+        for name, value in bound.arguments.items():
+            if self._parameters.is_variadic(name):
+                rows = enumerate(zip(value, rest, strict=False))
+                fitted = [_fit(f"{name}[{i}]", spec, v) for i, (v, spec) in rows]
+                bound.arguments[name] = (*fitted, *value[len(fitted) :])
+            elif (spec := next(rest, None)) is not None:
+                bound.arguments[name] = _fit(name, spec, value)
         return bound
 
     # ---- a new trace -----------------------------------------------------------------
@@ -313,6 +318,7 @@ class Traces:
         shapes = signature.shapes
         if self.options.input_signature is not None:
             group.open |= _none_axes(self.options.input_signature)
+        group.open |= {(i, a) for i, s in enumerate(shapes) for a, n in enumerate(s) if n is None}
         group.widen(shapes)
         concrete, notes = self._attempt(signature, walk, bound, group)
         number = len(self.records) + 1

@@ -12,7 +12,16 @@ from typing import Any
 
 from graphnn.runtime.errors import ArgumentError
 
-__all__ = ["flatten", "is_leaf", "is_nested", "map_structure", "same_structure", "unflatten"]
+__all__ = [
+    "assert_same_structure",
+    "flatten",
+    "is_leaf",
+    "is_nested",
+    "map_structure",
+    "pack_sequence_as",
+    "same_structure",
+    "unflatten",
+]
 
 
 class _Leaf:
@@ -165,3 +174,7 @@ def skeleton(structure: Any) -> Any:
     if is_dataclass(structure):
         return (type(structure).__name__, *((k, skeleton(v)) for k, v in pairs))
     return rebuild(structure, [skeleton(v) for _, v in pairs])
+
+
+pack_sequence_as = unflatten  # TensorFlow's names, in tf.nest
+assert_same_structure = same_structure

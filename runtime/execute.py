@@ -14,6 +14,7 @@ from graphnn.runtime.cpu import blas, jit, runner
 from graphnn.runtime.program import Layout, Program, Step, StepSizes
 
 Array = np.ndarray[Any, Any]
+Plan = tuple[int, bool, tuple[int, ...] | None]
 HOST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 SIZES_BEFORE = 2  # words before the symbols in a step's sizes: failed check, its value
 
@@ -173,7 +174,7 @@ class _Instance:
             first += count
         return ctypes.addressof(self._words(words))
 
-    def _output_plan(self) -> tuple[tuple[int, bool, tuple[int, ...] | None], ...]:
+    def _output_plan(self) -> tuple[Plan, ...]:
         """(slot, whether a copy must be given out, other shape than the slot's or None)."""
         slots, shapes = self.program.slots, self.layout
         return tuple(
@@ -202,19 +203,21 @@ class _Instance:
         code = self.call(self.table_address)
         if code:
             self._raise(code - 1)
+        # A result in an input's memory: what was written there in place, or, before the copies,
+        # the input itself.
+        passed = {s: self.array(s).copy() for s, copied, _ in self.outputs if copied}
         if self.program.copies:
             self._copy()
-        results = [self._result(*plan) for plan in self.outputs]
+        results = [self._result(plan, passed) for plan in self.outputs]
         for slot, _, _ in self.fresh:
             current[slot] = None
         return results
 
-    def _result(self, slot: int, copied: bool, shape: tuple[int, ...] | None) -> Array:
-        array = self.current[slot]
+    def _result(self, plan: Plan, passed: dict[int, Array]) -> Array:
+        slot, copied, shape = plan
+        array = passed[slot] if copied else self.current[slot]
         if array is None:  # an output that lives in the arena because a later step needs it
             array = self.array(slot).copy()
-        elif copied:
-            array = array.copy()
         return array if shape is None else array.reshape(shape)
 
     def array(self, slot: int) -> Array:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphnn.compiler.codegen.loops import Kernel, Product
+from graphnn.compiler.codegen.loops import Combine, Kernel, Loop, Product, Statement, Store
 from graphnn.compiler.codegen.lower import Builder, Lowered
+from graphnn.compiler.codegen.scalar import Scalar
 from graphnn.compiler.ir.graph import Node
 from graphnn.compiler.ir.sizes import Var, atom, product, ravel, unravel
 from graphnn.compiler.ops.base import broadcast_index
@@ -49,6 +50,41 @@ def lower_gemm(partition: Partition, group: Group, call: Gemm) -> Lowered:
         flat=bool(split),
     )
     return Lowered(kernel, {buffer: n for n, buffer in builder.buffers.items()})
+
+
+def lower_product(partition: Partition, group: Group) -> Lowered:
+    """A matrix product in plain loops: for dtypes that the BLAS lacks, or where there is none."""
+    (node,) = group.nodes
+    builder = Builder(partition, group)
+    op: Any = node.op
+    a, b = node.inputs
+    *batch, m, n = node.shape
+    depth = a.shape[-2] if op.transpose_a else a.shape[-1]
+    row, inner, col = Var("i", product((*batch, m))), Var("r", depth), Var("j", n)
+    *at, y = unravel(atom(row), (*batch, m))
+    value_a = _matrix_element(builder, a, at, y, atom(inner), op.transpose_a)
+    value_b = _matrix_element(builder, b, at, atom(inner), atom(col), op.transpose_b)
+    out, dtype = builder.output(node), value_a.dtype
+    direct = out.dtype == dtype
+    target = out if direct else builder.scratch_buffer(dtype, row.extent * n)
+    again, last = Var("c", n), Var("d", n)
+    start = builder.emit.constant(0, dtype)
+    here = Combine(target, atom(row) * n + atom(col), value_a * value_b, "add")
+    body: list[Statement] = [
+        Loop(again, (Store(target, atom(row) * n + atom(again), start),)),
+        Loop(inner, (Loop(col, (here,)),)),
+    ]
+    if not direct:  # 16-bit floats are added up in float32 and rounded once
+        place = atom(row) * n + atom(last)
+        body.append(Loop(last, (Store(out, place, builder.emit.load(target, place)),)))
+    return builder.kernel(row, body)
+
+
+def _matrix_element(
+    builder: Builder, node: Node, batch: list[Any], y: Any, x: Any, transposed: bool
+) -> Scalar:
+    index = broadcast_index(tuple(batch), node.shape[:-2])
+    return builder.value(node, ravel((*index, *((x, y) if transposed else (y, x))), node.shape))
 
 
 def _is_wider(n: Any, m: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.compiler.codegen.library import library_call, lower_gemm
+from graphnn.compiler.codegen.library import library_call, lower_gemm, lower_product
 from graphnn.compiler.codegen.llvm import KernelText, print_kernel
 from graphnn.compiler.codegen.loops import Product
 from graphnn.compiler.codegen.lower import PARALLEL, Lowered, lower_rows
@@ -88,7 +88,7 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
         return None
     if group.kind == "library":
         call = library_call(group.nodes[0], "cpu") if target.blas else None
-        return lower_gemm(partition, group, call) if call else None
+        return lower_gemm(partition, group, call) if call else lower_product(partition, group)
     return LOWERINGS[group.kind](partition, group, target.threads)
 
 

@@ -275,8 +275,13 @@ def linspace(
     )
 
 
-def eye(rows: Any, cols: Any = None, /, *, k: int = 0, dtype: Any = None) -> Tensor:
-    """Ones on a diagonal, zeros elsewhere; k: the diagonal, 0 the main one, above it positive.
+def eye(
+    rows: Any, cols: Any = None, /, batch_shape: Any = None, dtype: Any = None, *, k: int = 0
+) -> Tensor:
+    """Ones on a diagonal, zeros elsewhere; float32 by default.
+
+    k: the diagonal, 0 the main one, above it positive. batch_shape: leading axes over which the
+    matrix is repeated.
 
     >>> graphnn.eye(2).numpy().tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -284,7 +289,10 @@ def eye(rows: Any, cols: Any = None, /, *, k: int = 0, dtype: Any = None) -> Ten
     rows = integer(rows, "eye")
     cols = rows if cols is None else integer(cols, "eye")
     wanted = as_dtype(DEFAULT_FLOAT if dtype is None else dtype)
-    return TENSOR_OPS.eye(rows=rows, cols=cols, k=int(k), dtype=wanted.name)  # type: ignore[no-any-return]
+    matrix = TENSOR_OPS.eye(rows=rows, cols=cols, k=int(k), dtype=wanted.name)
+    if batch_shape is None:
+        return matrix  # type: ignore[no-any-return]
+    return TENSOR_OPS.broadcast_to(matrix, shape=(*shape_of(batch_shape, "eye"), rows, cols))  # type: ignore[no-any-return]
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:

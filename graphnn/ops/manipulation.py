@@ -234,7 +234,7 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
     return permute_dims(x, order)
 
 
-def concat(values: Any, /, axis: Any = 0, name: Any = None) -> Tensor:
+def concat(values: Any, axis: Any = 0, name: Any = None) -> Tensor:
     """Tensors joined along an existing axis; None: of the flattened tensors.
 
     Raises ShapeError where other axes differ, ArgumentError for no tensor.

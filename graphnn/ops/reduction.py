@@ -160,7 +160,9 @@ def _extreme(cls: Any, x: Any, axis: Any, keepdims: bool) -> Tensor:
     return call(cls, (x,), settings)  # type: ignore[no-any-return]
 
 
-def argmax(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+def argmax(
+    x: Any, axis: Any = None, keepdims: bool = False, *, output_type: Any = "int64"
+) -> Tensor:
     """Position of the greatest element along an axis, int64; the first of equal ones.
 
     axis: None for the position in the flattened tensor. NaN counts as the greatest. Raises
@@ -169,10 +171,12 @@ def argmax(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     >>> graphnn.argmax([[1, 5], [3, 2]], axis=1).numpy()
     array([1, 0])
     """
-    return _extreme(_reduce.ArgMax, x, axis, keepdims)
+    return cast(_extreme(_reduce.ArgMax, x, axis, keepdims), as_dtype(output_type))
 
 
-def argmin(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+def argmin(
+    x: Any, axis: Any = None, keepdims: bool = False, *, output_type: Any = "int64"
+) -> Tensor:
     """Position of the least element along an axis, int64; the first of equal ones.
 
     axis: None for the position in the flattened tensor. NaN counts as the least. Raises
@@ -181,7 +185,7 @@ def argmin(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     >>> graphnn.argmin([[1, 5], [3, 2]], axis=1).numpy()
     array([0, 1])
     """
-    return _extreme(_reduce.ArgMin, x, axis, keepdims)
+    return cast(_extreme(_reduce.ArgMin, x, axis, keepdims), as_dtype(output_type))
 
 
 def cumsum(x: Any, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
