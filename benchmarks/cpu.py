@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import clock  # noqa: E402  needs the line above
-from benchmarks.peers import OPENBLAS_OVERRIDES, PEERS, WORKLOADS, Options  # noqa: E402
+from benchmarks.peers import OPENBLAS_OVERRIDES, PEERS, WORKLOADS, Options, environment  # noqa: E402
 
 BEGUN = time.perf_counter()
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -82,7 +82,7 @@ def lines(options: argparse.Namespace) -> list[clock.Result]:
         os.environ.pop(name, None)
     if options.work == "import":
         module = options.module or PEERS[options.peer].imports
-        return [base | clock.measure_import(module, dict(os.environ), ROOT)]
+        return [base | clock.measure_import(module, environment(), ROOT)]
     if options.threads:
         _set_threads(options.threads)
     with contextlib.ExitStack() as stack:

@@ -22,6 +22,8 @@ WORKLOADS = (
 )
 # Both or none: a core type of one machine with the cache size of another misleads OpenBLAS.
 OPENBLAS_OVERRIDES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# With it a checkout is compiled from source at each import, while installed packages are not.
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class Peer:
         for name, below in self.caches_on_request.items():
             os.environ[name] = str(folder / below)
         os.environ.update(self.settings_on_request)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without what would make a benchmark process unlike a user's."""
+    left_out = (*OPENBLAS_OVERRIDES, NO_BYTECODE)
+    return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
 PEERS = {

@@ -18,8 +18,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import table  # noqa: E402  needs the line above
 from benchmarks.goals import EAGER, ROWS, Run  # noqa: E402
-from benchmarks.peers import PEERS  # noqa: E402
-from benchmarks.session import OWN, OWN_SCRIPT, Session, Settings, environment  # noqa: E402
+from benchmarks.peers import PEERS, environment  # noqa: E402
+from benchmarks.session import OWN, OWN_SCRIPT, Session, Settings  # noqa: E402
 
 # Frameworks that only a script of the user's own can time, and the modules they need.
 SCRIPT_NEEDS = {

@@ -1,7 +1,6 @@
 """One run of the table: processes started, JSON lines collected, figures looked up in them."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 from benchmarks.floors import SIZES, Rates
 from benchmarks.goals import EXPECTED, TOLERANCE, Row, Run
-from benchmarks.peers import OPENBLAS_OVERRIDES
+from benchmarks.peers import environment
 from benchmarks.table import Measured
 
 Line = dict[str, Any]
@@ -142,11 +141,6 @@ class Session:
         """The median and the most of the cores that other processes used in a measurement."""
         loads = [line.get("foreign_cores") or 0.0 for line in self.lines] or [0.0]
         return statistics.median(loads), max(loads)
-
-
-def environment() -> dict[str, str]:
-    """This process's environment for a benchmark: OpenBLAS chooses its kernels by itself."""
-    return {k: v for k, v in os.environ.items() if k not in OPENBLAS_OVERRIDES}
 
 
 def wrong_result(line: Line) -> str:

@@ -8,40 +8,186 @@ _here = Path(__file__).resolve().parent
 if not (_here / "compiler").is_dir() and (_here.parent / "compiler" / "__init__.py").is_file():
     __path__.append(str(_here.parent))
 
-# Imports come after the cure of __path__. Operators and methods define themselves on Tensor.
-from graphnn import autodiff, dtypes, linalg, math, nn, ops, random, tf_names, tree  # noqa: E402
-from graphnn import methods as _methods  # noqa: E402
-from graphnn import operators as _operators  # noqa: E402
-from graphnn.function import (  # noqa: E402
-    function,
-    functions_run_eagerly,
-    run_functions_eagerly,
+# ruff: noqa: E402 - imports come after the cure of __path__
+from graphnn import autodiff, dtypes, linalg, math, methods, nn, operators, ops, random, tree
+from graphnn.autodiff import (
+    custom_gradient,
+    grad,
+    hessian,
+    jacobian,
+    jvp,
+    recompute_grad,
+    stop_gradient,
+    value_and_grad,
+    vjp,
 )
-from graphnn.runtime import errors  # noqa: E402
-from graphnn.signature import TensorSpec  # noqa: E402
-from graphnn.state import executing_eagerly, init_scope  # noqa: E402
-from graphnn.tape import GradientTape, UnconnectedGradients  # noqa: E402
-from graphnn.tensor import Tensor, is_tensor  # noqa: E402
-from graphnn.variable import IndexedSlices, Variable  # noqa: E402
+from graphnn.dtypes import (
+    as_dtype,
+    bfloat16,
+    bool_,
+    can_cast,
+    default_float,
+    double,
+    finfo,
+    float16,
+    float32,
+    float64,
+    half,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    isdtype,
+    result_type,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from graphnn.function import function, functions_run_eagerly, run_functions_eagerly
+from graphnn.nn import relu, softmax
+from graphnn.ops import elementwise as _elementwise
+from graphnn.ops.creation import (
+    arange,
+    asarray,
+    constant,
+    convert_to_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    full,
+    full_like,
+    linspace,
+    meshgrid,
+    ones,
+    ones_like,
+    range,
+    shape,
+    size,
+    zeros,
+    zeros_like,
+)
+from graphnn.ops.indexing import (
+    boolean_mask,
+    clip,
+    gather,
+    gather_nd,
+    nonzero,
+    one_hot,
+    put_along_axis,
+    scatter_nd,
+    take,
+    take_along_axis,
+    tensor_scatter_nd_add,
+    tensor_scatter_nd_max,
+    tensor_scatter_nd_min,
+    tensor_scatter_nd_sub,
+    tensor_scatter_nd_update,
+    where,
+)
+from graphnn.ops.linalg import (
+    diag,
+    diagonal,
+    dot,
+    einsum,
+    matmul,
+    outer,
+    tensordot,
+    vecdot,
+)
+from graphnn.ops.manipulation import (
+    astype,
+    broadcast_arrays,
+    broadcast_shapes,
+    broadcast_to,
+    cast,
+    concat,
+    concatenate,
+    expand_dims,
+    flip,
+    matrix_transpose,
+    moveaxis,
+    pad,
+    permute_dims,
+    repeat,
+    reshape,
+    roll,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    tile,
+    transpose,
+    tril,
+    triu,
+    unstack,
+)
+from graphnn.ops.reduction import (
+    all,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    cumprod,
+    cumsum,
+    cumulative_prod,
+    cumulative_sum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    std,
+    sum,
+    var,
+)
+from graphnn.runtime import errors
+from graphnn.signature import TensorSpec
+from graphnn.state import executing_eagerly, init_scope
+from graphnn.tape import GradientTape, UnconnectedGradients
+from graphnn.tensor import Shape as TensorShape
+from graphnn.tensor import Tensor, is_tensor
+from graphnn.tf_names import (
+    add_n,
+    clip_by_global_norm,
+    clip_by_norm,
+    clip_by_value,
+    ensure_shape,
+    fill,
+    identity,
+    rank,
+    reduce_all,
+    reduce_any,
+    reduce_logsumexp,
+    reduce_max,
+    reduce_mean,
+    reduce_min,
+    reduce_prod,
+    reduce_sum,
+    tf_slice,
+)
+from graphnn.variable import IndexedSlices, Variable
 
 __version__ = "0.1.0"
 
+del methods, operators  # they have given Tensors and Variables their methods and operators
+
+# One function for each element-wise op: a new op class is a new name here.
+globals().update({name: getattr(_elementwise, name) for name in _elementwise.__all__})
+
+bool = bool_
+nest = tree
+pow = _elementwise.power
+reverse = flip
+slice = tf_slice
+truediv = _elementwise.divide
+pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
+
 # Modules that are imported when they are first asked for, so that `import graphnn` stays quick.
 _LATER = ("keras",)
-
-# NumPy and TensorFlow names at the top level; a later table wins over an earlier one.
-_tables = (
-    {name: getattr(part, name) for part in (ops, dtypes, autodiff) for name in part.__all__},
-    {name: getattr(nn, name) for name in ("relu", "sigmoid", "softmax", "tanh")},
-    tf_names.TOP,
-)
-for _table in _tables:
-    globals().update(_table)
-_names = {name for _table in _tables for name in _table}
-
-bool = bool_ = dtypes.bool_
-nest = tree
-pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
 
 
 def __getattr__(name: str) -> object:
@@ -50,37 +196,172 @@ def __getattr__(name: str) -> object:
     raise AttributeError(f"module 'graphnn' has no attribute {name!r}")
 
 
-__all__ = sorted(  # noqa: PLE0605
-    {
-        *_names,
-        *_LATER,
-        "GradientTape",
-        "IndexedSlices",
-        "Tensor",
-        "TensorSpec",
-        "UnconnectedGradients",
-        "Variable",
-        "autodiff",
-        "bool",
-        "dtypes",
-        "e",
-        "errors",
-        "executing_eagerly",
-        "function",
-        "functions_run_eagerly",
-        "inf",
-        "init_scope",
-        "is_tensor",
-        "linalg",
-        "math",
-        "nan",
-        "nest",
-        "newaxis",
-        "nn",
-        "ops",
-        "pi",
-        "random",
-        "run_functions_eagerly",
-        "tree",
-    }
-)
+__all__ = [
+    "GradientTape",
+    "IndexedSlices",
+    "Tensor",
+    "TensorShape",
+    "TensorSpec",
+    "UnconnectedGradients",
+    "Variable",
+    "add_n",
+    "all",
+    "any",
+    "arange",
+    "argmax",
+    "argmin",
+    "as_dtype",
+    "asarray",
+    "astype",
+    "autodiff",
+    "bfloat16",
+    "bool",
+    "bool_",
+    "boolean_mask",
+    "broadcast_arrays",
+    "broadcast_shapes",
+    "broadcast_to",
+    "can_cast",
+    "cast",
+    "clip",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_value",
+    "concat",
+    "concatenate",
+    "constant",
+    "convert_to_tensor",
+    "count_nonzero",
+    "cumprod",
+    "cumsum",
+    "cumulative_prod",
+    "cumulative_sum",
+    "custom_gradient",
+    "default_float",
+    "diag",
+    "diagonal",
+    "dot",
+    "double",
+    "dtypes",
+    "e",
+    "einsum",
+    "empty",
+    "empty_like",
+    "ensure_shape",
+    "errors",
+    "executing_eagerly",
+    "expand_dims",
+    "eye",
+    "fill",
+    "finfo",
+    "flip",
+    "float16",
+    "float32",
+    "float64",
+    "from_dlpack",
+    "full",
+    "full_like",
+    "function",
+    "functions_run_eagerly",
+    "gather",
+    "gather_nd",
+    "grad",
+    "half",
+    "hessian",
+    "iinfo",
+    "inf",
+    "init_scope",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "is_tensor",
+    "isdtype",
+    "jacobian",
+    "jvp",
+    "keras",
+    "linalg",
+    "linspace",
+    "logsumexp",
+    "math",
+    "matmul",
+    "matrix_transpose",
+    "max",
+    "mean",
+    "meshgrid",
+    "min",
+    "moveaxis",
+    "nan",
+    "nest",
+    "newaxis",
+    "nn",
+    "nonzero",
+    "norm",
+    "one_hot",
+    "ones",
+    "ones_like",
+    "ops",
+    "outer",
+    "pad",
+    "permute_dims",
+    "pi",
+    "pow",
+    "prod",
+    "put_along_axis",
+    "random",
+    "range",
+    "rank",
+    "recompute_grad",
+    "reduce_all",
+    "reduce_any",
+    "reduce_logsumexp",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_sum",
+    "repeat",
+    "reshape",
+    "result_type",
+    "reverse",
+    "roll",
+    "run_functions_eagerly",
+    "scatter_nd",
+    "shape",
+    "size",
+    "slice",
+    "softmax",
+    "split",
+    "squeeze",
+    "stack",
+    "std",
+    "sum",
+    "swapaxes",
+    "take",
+    "take_along_axis",
+    "tensor_scatter_nd_add",
+    "tensor_scatter_nd_max",
+    "tensor_scatter_nd_min",
+    "tensor_scatter_nd_sub",
+    "tensor_scatter_nd_update",
+    "tensordot",
+    "tile",
+    "transpose",
+    "tree",
+    "tril",
+    "triu",
+    "truediv",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "unstack",
+    "value_and_grad",
+    "var",
+    "vecdot",
+    "vjp",
+    "where",
+    "zeros",
+    "zeros_like",
+]
+__all__ += _elementwise.__all__

@@ -1,4 +1,4 @@
-"""Applying an op to tensors: at once in eager mode, as a node while tracing; tapes write it down."""
+"""Applying an op to tensors: at once, or as a node while tracing; tapes write it down."""
 
 from __future__ import annotations
 
@@ -353,4 +353,3 @@ def _numbers_dtype(values: Sequence[Any]) -> DType:
 
 def _kind(value: Any) -> DType:
     return as_dtype(int if isinstance(value, Size) else type(value))
-

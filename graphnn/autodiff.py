@@ -184,9 +184,10 @@ def jvp(
     >>> float(dy)
     2.0
     """
-    sources, changes = [_as_sources(p, "jvp") for p in primals], [
-        _as_sources(t, "jvp") for t in tangents
-    ]
+    sources, changes = (
+        [_as_sources(p, "jvp") for p in primals],
+        [_as_sources(t, "jvp") for t in tangents],
+    )
     tree.same_structure(sources, changes)
     for x, dx in zip(tree.flatten(sources), tree.flatten(changes), strict=True):
         if tuple(x.shape) != tuple(dx.shape):
@@ -408,9 +409,9 @@ def recompute_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     Trades time for memory in deep models. Gradients flow to tensor arguments and to the trainable
     Variables that the function reads.
 
-    >>> block = graphnn.recompute_grad(lambda x: graphnn.sin(graphnn.exp(x)))
-    >>> float(graphnn.grad(block)(0.0)) == float(graphnn.grad(lambda x: graphnn.sin(graphnn.exp(x)))(0.0))
-    True
+    >>> block = graphnn.recompute_grad(lambda x: graphnn.exp(graphnn.sin(x)))
+    >>> graphnn.grad(block)(0.0)
+    Tensor(1.0, shape=(), dtype=float32)
     """
 
     @functools.wraps(function)
@@ -448,4 +449,3 @@ class _Watcher(GradientTape):
         self._reads[id(variable)] = (version, value)
         if variable.trainable:
             self._variables[id(variable)] = variable
-

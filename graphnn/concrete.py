@@ -25,6 +25,7 @@ from graphnn.variable import EPOCH, Variable
 
 Pack = Callable[[list[Any]], Any]
 
+
 class Slot:
     """Stands in a result's structure for an output of the graph."""
 
@@ -153,6 +154,8 @@ class ConcreteFunction:
 
     def run_recorded(self, tensors: Sequence[Tensor]) -> Any:
         """The results as the recording tapes see them: one step, whose gradient is compiled."""
+        if not self._is_watched(tensors):
+            return self.run([dense(t._value) for t in tensors])
         if self._pure is None:
             self._pure = PureProgram(self.graph)
         reads = [v._tensor() for v in self.variables]
@@ -161,6 +164,13 @@ class ConcreteFunction:
         for variable, value in zip(self._updated, found[count:], strict=True):
             variable.assign(value)
         return self._pack(list(found[:count]))
+
+    def _is_watched(self, tensors: Sequence[Tensor]) -> bool:
+        return any(
+            any(id(t) in tape.watched for t in (*tensors, *self.captures))
+            or any(map(tape.watches, self.variables))
+            for tape in state.tapes
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The results for tensors in the order of the signature; other arguments are ignored.
@@ -182,7 +192,7 @@ class ConcreteFunction:
                 fix="call the @function itself, which traces again where that is needed",
             )
         if state.busy:
-            return self.run_recorded(tensors)
+            return self.run_recorded(walk.owned())
         try:
             return self.run([dense(t._value) for t in tensors])
         except Exception as error:
@@ -194,16 +204,22 @@ class ConcreteFunction:
     # ---- matching --------------------------------------------------------------------
 
     def accepts(self, shapes: Sequence[tuple[Any, ...]]) -> bool:
-        """Whether arguments with these shapes are served: a symbol is one size of at least 2."""
+        """Whether arguments with these shapes are served: a symbol is one size of at least 2.
+
+        None is any such size, as in a TensorSpec.
+        """
         known: dict[Size, Any] = {}
         for own, shape in zip(self.signature.shapes, shapes, strict=True):
             if len(own) != len(shape):
                 return False
             for size, extent in zip(own, shape, strict=True):
-                if isinstance(size, Size):
-                    if extent is None or extent < 2 or known.setdefault(size, extent) != extent:
-                        return False
-                elif size != extent:
+                if not isinstance(size, Size):
+                    fits = size == extent
+                elif extent is None:
+                    fits = True
+                else:
+                    fits = extent >= 2 and known.setdefault(size, extent) == extent
+                if not fits:
                     return False
         return True
 

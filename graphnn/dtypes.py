@@ -28,7 +28,6 @@ from graphnn.compiler.ir.types import (
     int32,
     int64,
     is_float,
-    is_integer,
     promote,
     scalar_dtype,
     uint8,
@@ -53,16 +52,16 @@ __all__ = [
     "float64",
     "half",
     "iinfo",
+    "int8",
     "int16",
     "int32",
     "int64",
-    "int8",
     "isdtype",
     "result_type",
+    "uint8",
     "uint16",
     "uint32",
     "uint64",
-    "uint8",
 ]
 
 _KINDS: dict[str, tuple[DType, ...]] = {

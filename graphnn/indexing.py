@@ -1,4 +1,4 @@
-"""`x[key]`: ints, slices, Ellipsis, None, integer arrays, tensors, and boolean masks (eager only)."""
+"""`x[key]`: ints, slices, Ellipsis, None, integer tensors, and boolean masks (eager only)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from graphnn.runtime.errors import ArgumentError, DTypeError, OutOfRangeError, S
 from graphnn.sizes import known_value
 from graphnn.state import state
 from graphnn.tensor import Operand, Tensor, Traced
-
 
 _BASIC = {int, slice, type(None), type(Ellipsis)}
 _GAP = object()  # an Ellipsis that stands for no axis, yet keeps index arrays apart

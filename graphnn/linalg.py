@@ -1,5 +1,6 @@
 """Products, norms and diagonals of vectors and matrices, under the names of both conventions."""
 
+from graphnn.ops.creation import eye
 from graphnn.ops.linalg import (
     diag,
     diagonal,
@@ -13,7 +14,6 @@ from graphnn.ops.linalg import (
     trace,
     vecdot,
 )
-from graphnn.ops.creation import eye
 from graphnn.tf_names import global_norm
 
 diag_part = tensor_diag_part = diagonal

@@ -163,7 +163,10 @@ def layer_norm(
     array([-1.,  1.], dtype=float32)
     """
     settings = {"epsilon": float(epsilon), "scale": gamma is not None, "center": beta is not None}
-    inputs = [_float(x), *(cast(convert(v), _float(x).dtype) for v in (gamma, beta) if v is not None)]
+    inputs = [
+        _float(x),
+        *(cast(convert(v), _float(x).dtype) for v in (gamma, beta) if v is not None),
+    ]
     return call(_norm.LayerNorm, inputs, settings)  # type: ignore[no-any-return]
 
 
@@ -234,9 +237,7 @@ def softmax_cross_entropy(logits: Any, targets: Any, axis: int = -1) -> Tensor:
     return call(_losses.SoftmaxCrossEntropy, (x, t))  # type: ignore[no-any-return]
 
 
-def sparse_softmax_cross_entropy_with_logits(
-    labels: Any, logits: Any, name: Any = None
-) -> Tensor:
+def sparse_softmax_cross_entropy_with_logits(labels: Any, logits: Any, name: Any = None) -> Tensor:
     """TensorFlow's name and argument order of `sparse_softmax_cross_entropy`."""
     return sparse_softmax_cross_entropy(logits, labels)
 
@@ -278,7 +279,9 @@ def embedding_lookup(params: Any, ids: Any, max_norm: Any = None, name: Any = No
     if max_norm is None:
         return rows  # type: ignore[no-any-return]
     length = TENSOR_OPS.sqrt(_sum(TENSOR_OPS.square(rows), axis=-1, keepdims=True))
-    factor = TENSOR_OPS.minimum(TENSOR_OPS.divide(float(max_norm), TENSOR_OPS.maximum(length, 1e-12)), 1.0)
+    factor = TENSOR_OPS.minimum(
+        TENSOR_OPS.divide(float(max_norm), TENSOR_OPS.maximum(length, 1e-12)), 1.0
+    )
     return TENSOR_OPS.multiply(rows, factor)  # type: ignore[no-any-return]
 
 

@@ -57,7 +57,7 @@ def _fast(op: Op, ufunc: Any) -> Operator:
 
     def operator(self: Tensor, other: Any) -> Any:
         if type(other) is not Tensor:
-            if type(other) is not float and type(other) is not int or state.trace is not None:
+            if (type(other) is not float and type(other) is not int) or state.trace is not None:
                 return slow(self, other)
             dtype = self._value.dtype
             if dtype.kind != "f" or type(self._value) is not _ndarray:

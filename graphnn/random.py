@@ -25,8 +25,8 @@ from graphnn.compiler.ir.types import (
     is_integer,
     uint32,
 )
-from graphnn.ops.public import call
 from graphnn.compiler.ops import random as _ops
+from graphnn.ops.public import call
 from graphnn.runtime.errors import ArgumentError, DTypeError
 from graphnn.sizes import integer, one_axis, shape_of
 from graphnn.state import init_scope, state
@@ -137,6 +137,12 @@ class Generator:
     def bernoulli(self, shape: Any, p: float = 0.5, dtype: Any = "bool") -> Tensor:
         """See `bernoulli`."""
         return bernoulli(shape, p, dtype, seed=self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        self.__dict__.update(fields, _lock=threading.Lock())
 
     def __repr__(self) -> str:
         return f"<Generator {self.state!r}>"
@@ -350,7 +356,9 @@ def randint(
         "high": int(integer(maxval, "maxval of random.randint")),
         "dtype": (int32 if dtype is None else as_dtype(dtype)).name,
     }
-    return call(_ops.RandomIntegers, (_checked_state(_ops.RandomIntegers, settings, seed),), settings)  # type: ignore[no-any-return]
+    return call(
+        _ops.RandomIntegers, (_checked_state(_ops.RandomIntegers, settings, seed),), settings
+    )  # type: ignore[no-any-return]
 
 
 def _checked_state(cls: Any, settings: dict[str, Any], seed: Any) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphnn import tree
+from graphnn.apply import convert
 from graphnn.compiler.ir.types import DType, as_dtype, describe
 from graphnn.runtime.errors import ArgumentError, DTypeError
 from graphnn.tensor import Operand, Tensor, Traced, raise_leak
@@ -145,7 +146,7 @@ class TensorLeaf:
 
 @dataclass(frozen=True)
 class ValueLeaf:
-    """A Python value that is part of the signature: equal type and equal value (by text if float)."""
+    """A Python value in the signature: equal in type and value, floats in their text."""
 
     type: type
     value: Hashable
@@ -212,6 +213,7 @@ class Walk:
     def __init__(self) -> None:
         self.leaves: list[tuple[str, Leaf]] = []
         self.tensors: list[Any] = []
+        self.borrowed: set[int] = set()  # positions of arrays that the caller may change later
 
     def visit(self, path: str, value: Any) -> None:
         """Add a value and what is inside it."""
@@ -221,11 +223,18 @@ class Walk:
             self.tensors.append(value)
             self.leaves.append((path, TensorLeaf(value.shape, value.dtype)))
         elif is_tensor_leaf(value):
+            self.borrowed.add(len(self.tensors))
             self._tensor(path, Tensor(np.asarray(value)), value)
         elif is_value(value):
             self.leaves.append((path, value_leaf(value)))
         else:
             self._container(path, value)
+
+    def owned(self) -> list[Tensor]:
+        """The tensors, with copies of borrowed arrays."""
+        return [
+            Tensor(t._value.copy()) if i in self.borrowed else t for i, t in enumerate(self.tensors)
+        ]
 
     def _tensor(self, path: str, tensor: Tensor, value: Any) -> None:
         if type(value) is Traced:
@@ -386,10 +395,7 @@ def check_spec(path: str, spec: TensorSpec, value: Any) -> Tensor:
     """
     if isinstance(value, TensorSpec):
         return value  # type: ignore[return-value]
-    if isinstance(value, Operand):
-        tensor = value._tensor()
-    else:
-        tensor = Tensor(np.asarray(value, spec.dtype))
+    tensor = value._tensor() if isinstance(value, Operand) else convert(value, spec.dtype)
     if not spec.is_compatible_with(tensor):
         raise ArgumentError(
             f"argument {path}",

@@ -135,4 +135,3 @@ def _extent(value: Any, subject: str) -> Any:
             fix="use x.shape[axis] or graphnn.shape(x)[axis] for a size that changes",
         )
     return integer(value, f"shape of {subject}")
-

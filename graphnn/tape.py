@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from graphnn import tree
-from graphnn.apply import TENSOR_OPS, apply, cast, convert, node_of, record
+from graphnn.apply import TENSOR_OPS, apply, cast, convert, record
 from graphnn.compiler.gradients import Step, backpropagate, differentiable
 from graphnn.compiler.ir.types import describe, is_float
 from graphnn.compiler.ops.base import Op
@@ -370,7 +370,7 @@ def _check_operand(value: Any, what: str) -> None:
             what,
             received=f"{type(value).__name__} {value!r:.60}",
             expected="Tensors or Variables",
-            fix="make it a tensor first, with graphnn.constant, and use that one in the computation",
+            fix="make it a tensor with graphnn.constant first, and compute with that one",
         )
 
 

@@ -151,7 +151,7 @@ class Operand:
         if array.size != 1:
             raise ArgumentError(
                 what,
-                received=f"a tensor {describe(array.dtype, array.shape)} with {array.size} elements",
+                received=f"{array.size} elements: {describe(array.dtype, array.shape)}",
                 expected="one element",
                 fix="reduce it first, e.g. with graphnn.sum, graphnn.any or graphnn.all",
             )

@@ -10,12 +10,14 @@ from typing import Any
 
 from graphnn.apply import cast as _cast_tensor
 from graphnn.apply import convert
-from graphnn.ops import creation, elementwise, indexing, linalg, manipulation, reduction
-from graphnn.tensor import Shape, Tensor
+from graphnn.ops import creation, elementwise, indexing, manipulation, reduction
 from graphnn.runtime.errors import ArgumentError
+from graphnn.tensor import Shape, Tensor
 
 
-def reduce_sum(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_sum(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Sum over axes (all by default), in the dtype of the tensor also for integers.
 
     >>> graphnn.reduce_sum([[1, 2], [3, 4]], axis=0)
@@ -25,7 +27,9 @@ def reduce_sum(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
     return _cast_tensor(reduction.sum(x, axis, keepdims), x.dtype)
 
 
-def reduce_prod(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_prod(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Product over axes (all by default), in the dtype of the tensor also for integers.
 
     >>> graphnn.reduce_prod([2, 3])
@@ -35,7 +39,9 @@ def reduce_prod(input_tensor: Any, axis: Any = None, keepdims: bool = False, nam
     return _cast_tensor(reduction.prod(x, axis, keepdims), x.dtype)
 
 
-def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_mean(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Mean over axes (all by default); integers give float32.
 
     >>> graphnn.reduce_mean([1.0, 3.0])
@@ -44,7 +50,9 @@ def reduce_mean(input_tensor: Any, axis: Any = None, keepdims: bool = False, nam
     return reduction.mean(input_tensor, axis, keepdims)
 
 
-def reduce_max(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_max(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Greatest element over axes (all by default).
 
     >>> graphnn.reduce_max([1.0, 3.0])
@@ -53,7 +61,9 @@ def reduce_max(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
     return reduction.max(input_tensor, axis, keepdims)
 
 
-def reduce_min(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_min(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Least element over axes (all by default).
 
     >>> graphnn.reduce_min([1.0, 3.0])
@@ -62,7 +72,9 @@ def reduce_min(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
     return reduction.min(input_tensor, axis, keepdims)
 
 
-def reduce_any(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_any(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Whether any element over axes is true.
 
     >>> bool(graphnn.reduce_any([True, False]))
@@ -71,7 +83,9 @@ def reduce_any(input_tensor: Any, axis: Any = None, keepdims: bool = False, name
     return reduction.any(input_tensor, axis, keepdims)
 
 
-def reduce_all(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_all(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Whether all elements over axes are true.
 
     >>> bool(graphnn.reduce_all([True, False]))
@@ -102,7 +116,9 @@ def reduce_variance(
     return reduction.var(input_tensor, axis, keepdims)
 
 
-def reduce_std(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None) -> Tensor:
+def reduce_std(
+    input_tensor: Any, axis: Any = None, keepdims: bool = False, name: Any = None
+) -> Tensor:
     """Standard deviation of a whole population over axes (all by default).
 
     >>> graphnn.math.reduce_std([1.0, 3.0])
@@ -228,9 +244,7 @@ def tf_slice(input_: Any, begin: Any, size: Any, name: Any = None) -> Tensor:
     """
     x = convert(input_)
     starts, sizes = convert(begin).tolist(), convert(size).tolist()
-    key = tuple(
-        slice(b, None if n == -1 else b + n) for b, n in zip(starts, sizes, strict=True)
-    )
+    key = tuple(slice(b, None if n == -1 else b + n) for b, n in zip(starts, sizes, strict=True))
     return x[key]
 
 

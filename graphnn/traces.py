@@ -102,7 +102,7 @@ class Group:
         return found
 
     def widen(self, shapes: tuple[tuple[Any, ...], ...]) -> None:
-        """Open the axes that differ from the most similar earlier call, where both are 2 or more."""
+        """Open the axes that differ from the nearest earlier call, where both sizes are 2 or more."""
         changed = [
             [
                 (i, axis, old, new)
@@ -226,7 +226,7 @@ class Traces:
             return self._inline(args, kwargs)
         concrete, walk = self.concrete_for(args, kwargs)
         if state.busy:
-            return concrete.run_recorded(walk.tensors)
+            return concrete.run_recorded(walk.owned())
         return concrete.run([dense(t._value) for t in walk.tensors])
 
     def _inline(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

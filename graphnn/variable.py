@@ -189,8 +189,9 @@ class Variable(Operand):
 
     # ---- writing -------------------------------------------------------------------------
 
-    def assign(self, value: Any, use_locking: bool = False, name: Any = None,
-               read_value: bool = True) -> Variable:
+    def assign(
+        self, value: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         """Set the value, in place. Returns the Variable.
 
         value: a tensor of the same dtype, or numbers and arrays that can be cast to it. Raises
@@ -203,13 +204,15 @@ class Variable(Operand):
         self._write(array)
         return self
 
-    def assign_add(self, delta: Any, use_locking: bool = False, name: Any = None,
-                   read_value: bool = True) -> Variable:
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         """Add to the value, in place. Returns the Variable. Raises as `assign`."""
         return self._combine("add", np.add, delta)
 
-    def assign_sub(self, delta: Any, use_locking: bool = False, name: Any = None,
-                   read_value: bool = True) -> Variable:
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: Any = None, read_value: bool = True
+    ) -> Variable:
         """Subtract from the value, in place. Returns the Variable. Raises as `assign`."""
         return self._combine("subtract", np.subtract, delta)
 
@@ -426,7 +429,7 @@ def _evaluated(tensor: Tensor) -> Any:
             "Variable",
             received="an initial value that depends on the arguments of the traced function",
             expected="a value that is known when the Variable is made",
-            fix="make the Variable outside of the function, or pass a function that makes the value",
+            fix="make the Variable outside of the function, or pass a function that makes its value",
         )
     sources = [known[n] for n in inputs]
     arrays = [s._buffer if isinstance(s, Variable) else s._value for s in sources]

@@ -109,6 +109,7 @@ class _Instance:
         fresh = dict.fromkeys(s for s in program.outputs if program.slots[s].role == "output")
         self.fresh = tuple((s, layout.shapes[s], program.slots[s].dtype) for s in fresh)
         self.outputs = self._output_plan()
+        self.passed = tuple(slot for slot, copied, _ in self.outputs if copied)
         self.links: list[tuple[int, int]] = []
         self.table = self._program_table()
         self.table_address = ctypes.addressof(self.table)
@@ -205,7 +206,7 @@ class _Instance:
             self._raise(code - 1)
         # A result in an input's memory: what was written there in place, or, before the copies,
         # the input itself.
-        passed = {s: self.array(s).copy() for s, copied, _ in self.outputs if copied}
+        passed = {s: self.array(s).copy() for s in self.passed} if self.passed else {}
         if self.program.copies:
             self._copy()
         results = [self._result(plan, passed) for plan in self.outputs]

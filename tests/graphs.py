@@ -1,6 +1,7 @@
 """Small graphs for the tests of the IR and of passes."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import TensorType, as_dtype, is_float
 from graphnn.compiler.ops.base import Ops
-from graphnn.compiler.trace import GraphHandler, Trace
+from graphnn.compiler.trace import Trace
 
 
 class Builder:
@@ -76,4 +77,10 @@ def names(graph: Graph) -> list[str]:
     return [n.op.name for n in graph.nodes if n.op.name != "input"]
 
 
-__all__ = ["Builder", "GraphHandler", "arrays_for", "assert_same", "names", "values"]
+def relative(text: str, function: Callable[..., Any]) -> str:
+    """A text with the lines of a test file counted from the start of a function in it.
+
+    So a golden text names the user's line, and moves with the test.
+    """
+    first = function.__code__.co_firstlineno
+    return re.sub(r"(test_\w+\.py):(\d+)", lambda m: f"{m[1]}:+{int(m[2]) - first}", text)

@@ -168,7 +168,7 @@ class Reader:
         match = _INPUT.match(line, position)
         if match is None:
             raise self.error(position, repr(line[position : position + 20]), "%NUMBER: TYPE")
-        type, position = self.type(line, match.end())
+        type, position = self.typed(line, match.end())
         label = _LABEL.match(line, position)
         if label is None:
             raise self.error(position, repr(line[position : position + 20]), 'a label such as "x"')
@@ -184,13 +184,13 @@ class Reader:
             raise self.error(column, f"%{number} a second time", "each name defined once")
         self.nodes[int(number)] = node
 
-    def type(self, text: str, position: int) -> tuple[Type, int]:
+    def typed(self, text: str, position: int) -> tuple[Type, int]:
         """The type written at a position, and the position after it."""
         if text.startswith("(", position):
             items: list[TensorType] = []
             position += 1
             while not text.startswith(")", position):
-                item, position = self.type(text, position)
+                item, position = self.typed(text, position)
                 items.append(item)  # type: ignore[arg-type]
                 position += len(re.match(r",?\s*", text[position:])[0])  # type: ignore[index]
             return TupleType(tuple(items)), position + 1
@@ -240,7 +240,7 @@ class Reader:
             hint = f"an op, e.g. {', '.join(near)}" if near else "the name of an op"
             raise self.error(match.start("op"), repr(match["op"]), hint)
         inputs, settings = self.arguments(line, match.start("op"))
-        written, _ = self.type(line, match.start("type"))
+        written, _ = self.typed(line, match.start("type"))
         node = self.apply(cls, inputs, settings, match.start("op"), comment)
         if node.type != written:
             raise self.error(match.start("type"), str(written), f"{node.type}, which the op infers")

@@ -464,7 +464,8 @@ class Cast(Elementwise):
     name, promotes = "cast", "none"
     dtype: str
     samples = (
-        Sample((("f", (3, 4)),), {"dtype": "float32"}),
+        Sample((("f", (3, 4)),), {"dtype": "float64"}),
+        Sample((("f", (3, 4)),), {"dtype": "float32"}, differentiable=False),
         Sample((("f", (3, 4), -300, 300),), {"dtype": "int8"}, differentiable=False),
         Sample((("f", (), -9, 9),), {"dtype": "uint32"}, differentiable=False),
         Sample((("i", (2, 0)),), {"dtype": "float64"}),

@@ -84,7 +84,7 @@ def _pass_text(step: Any) -> str:
         for f in fields(step)
         if getattr(step, f.name) != f.default
     ]
-    return step.name + ("{" + ", ".join(changed) + "}" if changed else "")
+    return f"{step.name}{{{', '.join(changed)}}}" if changed else str(step.name)
 
 
 _STEP = re.compile(r"\s*([a-z_]+)\s*(?:\{([^}]*)\})?\s*(,|$)")

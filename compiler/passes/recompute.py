@@ -44,7 +44,7 @@ class Recompute:
 
 
 def peak_memory(graph: Graph) -> tuple[int, int]:
-    """(bytes, index): the greatest sum of living intermediate values, and after which node it is."""
+    """(bytes, index): the greatest sum of living intermediate values, and after which node."""
     order = graph.nodes
     last = {source: i for i, node in enumerate(order) for source in node.inputs}
     last |= dict.fromkeys(graph.roots, len(order))

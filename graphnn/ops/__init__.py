@@ -4,4 +4,4 @@ from graphnn.ops import creation, elementwise, indexing, linalg, manipulation, r
 
 _parts = (creation, elementwise, indexing, linalg, manipulation, reduction)
 globals().update({name: getattr(part, name) for part in _parts for name in part.__all__})
-__all__ = sorted({name for part in _parts for name in part.__all__})  # noqa: PLE0605
+__all__ = sorted({name for part in _parts for name in part.__all__})

@@ -10,8 +10,8 @@ import numpy as np
 from graphnn.apply import TENSOR_OPS, cast, constant_of, convert, from_node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import DEFAULT_FLOAT, DType, as_dtype, int32, is_float
-from graphnn.ops.public import call_op, plain
 from graphnn.compiler.ops import logic as _logic
+from graphnn.ops.public import call_op, plain
 from graphnn.runtime.errors import ArgumentError
 from graphnn.sizes import integer, shape_of
 from graphnn.state import state
@@ -202,7 +202,9 @@ def full_like(x: Any, fill_value: Any = None, dtype: Any = None, *, value: Any =
     Tensor([7. 7.], shape=(2,), dtype=float32)
     """
     x = convert(x)
-    return full(x.shape, value if fill_value is None else fill_value, x.dtype if dtype is None else dtype)
+    return full(
+        x.shape, value if fill_value is None else fill_value, x.dtype if dtype is None else dtype
+    )
 
 
 def _like(op: Any, x: Any, dtype: Any) -> Tensor:
@@ -246,7 +248,9 @@ def _count(start: Any, stop: Any, step: Any) -> Any:
     return max(0, math.ceil((stop - start) / step))
 
 
-def range(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: Any = None) -> Tensor:
+def range(
+    start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, name: Any = None
+) -> Tensor:
     """TensorFlow's name of `arange`.
 
     >>> graphnn.range(3).numpy()

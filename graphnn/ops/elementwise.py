@@ -29,7 +29,7 @@ def made(package: str) -> dict[str, Callable[..., Any]]:
 
 _functions = made(_all_ops.__name__)
 globals().update(_functions)
-__all__ = sorted(_functions)  # noqa: PLE0605
+__all__ = sorted(_functions)
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

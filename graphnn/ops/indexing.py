@@ -90,7 +90,11 @@ def _indices(value: Any) -> Tensor:
 
 
 def gather(
-    params: Any, indices: Any, validate_indices: Any = None, axis: Any = None, batch_dims: int = 0,
+    params: Any,
+    indices: Any,
+    validate_indices: Any = None,
+    axis: Any = None,
+    batch_dims: int = 0,
     name: Any = None,
 ) -> Tensor:
     """Slices of a tensor along an axis (the first by default) at given positions.

@@ -87,8 +87,10 @@ def _resolved(x: Tensor, sizes: tuple[Any, ...]) -> tuple[Any, ...]:
         rest = rest if type(extent) is int and extent == -1 else rest * extent
     count = x.size
     known = type(rest) is int and type(count) is int
-    if sum(type(s) is int and s < 0 for s in sizes) > 1 or (known and rest <= 0) or (
-        known and count % rest
+    if (
+        sum(type(s) is int and s < 0 for s in sizes) > 1
+        or (known and rest <= 0)
+        or (known and count % rest)
     ):
         raise ShapeError(
             "reshape",

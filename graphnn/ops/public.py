@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
+from functools import cache
 from typing import Any
 
 from graphnn.apply import apply, promoted, type_of
+from graphnn.compiler.ir.types import is_float
 from graphnn.compiler.ops.base import Op
-from graphnn.tensor import Tensor
+from graphnn.tensor import Operand, Tensor
 
 _EMPTY = inspect.Parameter.empty
 
@@ -25,11 +27,44 @@ def call(cls: type[Op], inputs: Sequence[Any], settings: dict[str, Any] | None =
 
 def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     """The same for an op object."""
+    ready = _ready(op, inputs)
+    if ready is not None:
+        return apply(op, *ready)
     tensors = promoted(inputs, op.promotes, getattr(op, "fixed_inputs", ()))
-    for tensor in tensors:
-        if tensor.dtype not in op.accepts:
-            op.check_dtypes([type_of(t) for t in tensors])
+    if op.promotes == "none":
+        op.infer(*map(type_of, tensors))
+    elif any(t.dtype not in op.accepts for t in tensors):
+        op.check_dtypes([type_of(t) for t in tensors])
     return apply(op, *tensors)
+
+
+def _ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
+    """The inputs where nothing has to be converted or checked; None otherwise."""
+    accepted = _accepted(type(op))
+    tensors, first = [], None
+    for value in inputs:
+        tensor = value if type(value) is Tensor else None
+        if tensor is None:
+            if not isinstance(value, Operand):
+                return None
+            tensor = value._tensor()
+        dtype = tensor._value.dtype
+        if first is None:
+            first = dtype
+            if dtype not in accepted:
+                return None
+        elif dtype is not first:
+            return None
+        tensors.append(tensor)
+    return tensors
+
+
+@cache
+def _accepted(cls: type[Op]) -> frozenset[Any]:
+    """Dtypes that an op takes as they are, when all inputs have one."""
+    if cls.promotes == "none" or getattr(cls, "fixed_inputs", ()):
+        return frozenset()
+    return frozenset(d for d in cls.accepts if cls.promotes == "common" or is_float(d))
 
 
 _PLAIN: dict[type[Op], Op] = {}
@@ -100,8 +135,6 @@ def _with_keywords(
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(keywords) - known)
     if unknown:
-        raise TypeError(
-            f"{cls.name}() has no setting {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}"
-        )
+        have = ", ".join(sorted(known)) or "none"
+        raise TypeError(f"{cls.name}() has no setting {unknown[0]!r}; it has {have}")
     return call(cls, given, keywords)
-

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import builtins
+from functools import lru_cache
 from typing import Any
 
 from graphnn.apply import TENSOR_OPS, cast, convert
 from graphnn.compiler.ir.types import as_dtype, bool_, float32, is_float
-from graphnn.ops.public import call
-from graphnn.sizes import axes_of, one_axis
-from graphnn.tensor import Tensor
 from graphnn.compiler.ops import reduce as _reduce
 from graphnn.compiler.ops import scan as _scan
 from graphnn.compiler.ops.nn import LogSumExp
+from graphnn.ops.public import call, call_op
+from graphnn.sizes import axes_of, one_axis
+from graphnn.tensor import Tensor
 
 __all__ = [
     "all",
@@ -39,7 +40,14 @@ __all__ = [
 def _over(cls: Any, x: Any, axis: Any, keepdims: bool, **settings: Any) -> Tensor:
     x = convert(x)
     axes = axes_of(axis, x.ndim, cls.name)
-    return call(cls, (x,), {"axes": axes, "keepdims": bool(keepdims), **settings})  # type: ignore[no-any-return]
+    if settings:
+        return call(cls, (x,), {"axes": axes, "keepdims": bool(keepdims), **settings})  # type: ignore[no-any-return]
+    return call_op(_made(cls, axes, bool(keepdims)), (x,))  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1024)
+def _made(cls: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    return cls(axes=axes, keepdims=keepdims)
 
 
 def sum(x: Any, axis: Any = None, keepdims: bool = False, *, dtype: Any = None) -> Tensor:

@@ -9,6 +9,7 @@ import pytest
 import graphnn as gnn
 from graphnn.runtime import errors
 from tests.conftest import Golden
+from tests.graphs import relative
 
 x23 = gnn.constant(np.ones((2, 3), np.float32))
 
@@ -124,4 +125,4 @@ def test_text(case: str, golden: Golden) -> None:
     with pytest.raises(errors.GraphnnError) as caught:
         CASES[case]()
     assert gnn.executing_eagerly()
-    golden(f"../errors/{case}.txt", str(caught.value))
+    golden(f"../errors/{case}.txt", relative(str(caught.value), CASES[case]))

@@ -105,8 +105,14 @@ BAD = {
     "graph f(%0: f32[2]) {": ("line 1, column 19", "a label"),
     'graph f(%0: f32[2] "x")': ("line 1, column 24", "{"),
     'graph f(%0: f32[2] "x") {\n  %1: f32[2] = ex(%0)': ("line 2, column 16", "exp"),
-    'graph f(%0: f32[2] "x") {\n  %1: f32[3] = exp(%0)': ("line 2, column 7", "which the op infers"),
-    'graph f(%0: f32[2] "x") {\n  %1: f32[2] = exp(%0, 3)': ("line 2, column 24", "settings by name"),
+    'graph f(%0: f32[2] "x") {\n  %1: f32[3] = exp(%0)': (
+        "line 2, column 7",
+        "which the op infers",
+    ),
+    'graph f(%0: f32[2] "x") {\n  %1: f32[2] = exp(%0, 3)': (
+        "line 2, column 24",
+        "settings by name",
+    ),
     'graph f(%0: f32[2] "x") {\n  %1: f32[2] = exp(%7)': ("line 2, column 20", "defined above"),
     'graph f(%0: f32[2] "x") {\n  %0: f32[2] = exp(%0)': ("line 2, column 4", "defined once"),
     'graph f(%0: f32[2] "x") {\n  %1: f32[2] = exp(%0': ("line 2", "setting=1"),

@@ -171,7 +171,7 @@ def test_learning_rate_can_be_set_also_for_a_compiled_step() -> None:
 def test_schedule() -> None:
     class Halving(optimizers.schedules.LearningRateSchedule):
         def __call__(self, step: Any) -> Any:
-            return tf.pow(0.5, tf.cast(step, "float32"))
+            return tf.math.pow(0.5, tf.cast(step, "float32"))
 
         def get_config(self) -> dict[str, Any]:
             return {}

@@ -7,6 +7,7 @@ a guard lets them happen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,11 +38,12 @@ def element_value(op: Op, out: TensorType, arrays: Sequence[Any]) -> Any:
     variables = [Var(f"i{axis}", size) for axis, size in enumerate(out.shape)]
     loads = [_load(emit, b, a) for b, a in zip(buffers, arrays, strict=True)]
     result = op.element(emit, out, tuple(atom(v) for v in variables), loads)  # type: ignore[attr-defined]
-    mesh = np.indices(out.shape).reshape(len(out.shape), -1)
+    count = math.prod(out.shape)
+    mesh = np.indices(out.shape).reshape(len(out.shape), count)
     run = Evaluation(
         {b.name: a.reshape(-1) for b, a in zip(buffers, arrays, strict=True)},
         dict(zip(variables, mesh, strict=True)),
-        mesh.shape[1] if out.shape else 1,
+        count,
     )
     with np.errstate(all="ignore"):
         value = run.value(result, np.ones(run.count, np.bool_))
@@ -59,9 +61,16 @@ class Evaluation:
     def __init__(self, buffers: dict[str, Any], variables: dict[Any, Any], count: int) -> None:
         self.buffers, self.variables, self.count = buffers, variables, count
         self.emit = ArrayEmit(np)
+        self._known: dict[tuple[int, int], tuple[Any, Any]] = {}  # keeps the masks alive too
 
     def value(self, s: Scalar, where: Any) -> Any:
         """One array of `count` elements."""
+        key = (id(s), id(where))
+        if key not in self._known:
+            self._known[key] = (self._computed(s, where), where)
+        return self._known[key][0]
+
+    def _computed(self, s: Scalar, where: Any) -> Any:
         method = getattr(self, f"_{s.op}", None)
         if method is not None:
             result = method(s, where)

@@ -90,9 +90,7 @@ def test_custom_gradient_with_two_results() -> None:
 
     b = Builder()
     x = b.input(3)
-    first, second = b.apply(
-        CustomGradient(count=1, rule=rule), x, b.ops.exp(x), b.ops.negative(x)
-    )
+    first, second = b.apply(CustomGradient(count=1, rule=rule), x, b.ops.exp(x), b.ops.negative(x))
     graph = b.graph(first, second, *gradient(b, b.ops.add(first, second), x))
     a = np.array([1.0, 2.0, 3.0], np.float32)
     out = run(graph, [a])

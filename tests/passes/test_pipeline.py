@@ -1,5 +1,7 @@
 """The order of passes, its text form, the callback, decomposition, and recomputation."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,7 @@ def test_callback_sees_each_pass() -> None:
     Pipeline(callback=lambda n, a, b: seen.append((n, len(a.nodes), len(b.nodes)))).run(graph)
     assert [name for name, *_ in seen] == [p.name for p in default_passes()]
     assert seen[0][1] == len(graph.nodes)
-    assert all(first[2] == second[1] for first, second in zip(seen, seen[1:], strict=False))
+    assert all(first[2] == second[1] for first, second in itertools.pairwise(seen))
 
 
 def test_stages() -> None:

@@ -154,7 +154,7 @@ def test_barriers_effects_and_inputs_are_kept_apart() -> None:
     calls = [b.apply(HostCall(function=np.exp, types=(x.tensor,)), x)[0] for _ in range(2)]
     assert names(Simplify().run(b.graph(*calls))).count("host_call") == 2
 
-    owner, v = b.variable(2)
+    _, v = b.variable(2)
     _, w = b.variable(2)
     assert len(Simplify().run(b.graph(b.ops.add(v, w))).inputs) == 3
 

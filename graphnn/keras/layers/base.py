@@ -86,7 +86,8 @@ class Layer(Tracked):
         self.__dict__.update(
             _ready=False, built=False, _losses=[], _loss_functions=[], _penalties=[]
         )
-        self.__dict__["_arguments"] = (args, kwargs)
+        if cls.get_config is Layer.get_config:
+            self.__dict__["_arguments"] = (args, kwargs)
         return self
 
     def __init_subclass__(cls, **keywords: Any) -> None:
