@@ -46,7 +46,7 @@ from graphnn.dtypes import (
     uint64,
 )
 from graphnn.function import function, functions_run_eagerly, run_functions_eagerly
-from graphnn.nn import relu, softmax
+from graphnn.nn import softmax
 from graphnn.ops import elementwise as _elementwise
 from graphnn.ops.creation import (
     arange,
@@ -268,6 +268,7 @@ __all__ = [
     "grad",
     "half",
     "hessian",
+    "identity",
     "iinfo",
     "inf",
     "init_scope",
@@ -335,6 +336,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "stop_gradient",
     "sum",
     "swapaxes",
     "take",

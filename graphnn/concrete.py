@@ -134,8 +134,10 @@ class ConcreteFunction:
         with self._lock:
             if self._epoch != EPOCH[0]:
                 self._bind()
+            version = object()  # tapes must not take what they have read for the new value
             for variable in self._updated:
-                if variable._detach_reads():
+                variable._version = version
+                if variable._handles and variable._detach_reads():
                     arrays = _apart(arrays, variable)
             if self._outside:
                 arrays = [*arrays, *[dense(t._value) for t in self.captures], *self._bound]

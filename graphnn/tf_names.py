@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphnn.apply import TENSOR_OPS, convert
 from graphnn.apply import cast as _cast_tensor
-from graphnn.apply import convert
 from graphnn.ops import creation, elementwise, indexing, manipulation, reduction
 from graphnn.runtime.errors import ArgumentError
 from graphnn.tensor import Shape, Tensor
@@ -284,7 +284,7 @@ def identity(input: Any, name: Any = None) -> Tensor:
     >>> graphnn.identity([1.0])
     Tensor([1.], shape=(1,), dtype=float32)
     """
-    return elementwise.identity(input)  # type: ignore[no-any-return]
+    return TENSOR_OPS.identity(convert(input))  # type: ignore[no-any-return]
 
 
 def ensure_shape(x: Any, shape: Any, name: Any = None) -> Tensor:

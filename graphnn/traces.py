@@ -102,7 +102,7 @@ class Group:
         return found
 
     def widen(self, shapes: tuple[tuple[Any, ...], ...]) -> None:
-        """Open the axes that differ from the nearest earlier call, where both sizes are 2 or more."""
+        """Open the axes that differ from the nearest earlier call, if both sizes are 2 or more."""
         changed = [
             [
                 (i, axis, old, new)

@@ -429,7 +429,7 @@ def _evaluated(tensor: Tensor) -> Any:
             "Variable",
             received="an initial value that depends on the arguments of the traced function",
             expected="a value that is known when the Variable is made",
-            fix="make the Variable outside of the function, or pass a function that makes its value",
+            fix="make the Variable outside of the function, or give a function for its value",
         )
     sources = [known[n] for n in inputs]
     arrays = [s._buffer if isinstance(s, Variable) else s._value for s in sources]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import statistics
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +71,13 @@ class Executable:
             if instance is None:
                 instance = self._instance(arrays)
             return instance.run(arrays)
+
+    def times(self, arrays: Sequence[Array | None], repeats: int = 10) -> list[float]:
+        """Median seconds of each step over some runs; Variables change as in as many runs."""
+        with self._lock:
+            instance = self._instance(arrays)
+            runs = [instance.times(arrays) for _ in range(repeats)]
+        return [statistics.median(step) for step in zip(*runs, strict=True)]
 
     def layout(self, arrays: Sequence[Array | None]) -> Layout:
         """The numbers of a call with these arrays."""
@@ -191,6 +200,30 @@ class _Instance:
         self.slots[slot] = memory.address(array)
 
     def run(self, arrays: Sequence[Array | None]) -> list[Array]:
+        self._prepare(arrays)
+        code = self.call(self.table_address)
+        if code:
+            self._raise(code - 1)
+        return self._results(arrays)
+
+    def times(self, arrays: Sequence[Array | None]) -> list[float]:
+        """Seconds of each step in one run, step by step."""
+        self._prepare(arrays)
+        table, clock = self.table, time.perf_counter
+        found = []
+        for number in range(table[2]):
+            step = table[3] + 8 * runner.STEP_WORDS * number
+            alone = self._words([table[0], table[1], 1, step, table[4]])
+            start = clock()
+            code = self.call(ctypes.addressof(alone))
+            found.append(clock() - start)
+            self.keep.pop()
+            if code:
+                self._raise(number)
+        self._results(arrays)
+        return found
+
+    def _prepare(self, arrays: Sequence[Array | None]) -> None:
         slots, current, address = self.slots, self.current, memory.address
         for position, slot in self.inputs:
             array = arrays[position]
@@ -201,9 +234,9 @@ class _Instance:
             array = memory.empty(shape, dtype)
             current[slot] = array
             slots[slot] = address(array)
-        code = self.call(self.table_address)
-        if code:
-            self._raise(code - 1)
+
+    def _results(self, arrays: Sequence[Array | None]) -> list[Array]:
+        current = self.current
         # A result in an input's memory: what was written there in place, or, before the copies,
         # the input itself.
         passed = {s: self.array(s).copy() for s in self.passed} if self.passed else {}
@@ -212,6 +245,9 @@ class _Instance:
         results = [self._result(plan, passed) for plan in self.outputs]
         for slot, _, _ in self.fresh:
             current[slot] = None
+        for position, slot in self.inputs:  # the caller's arrays are not ours to keep
+            if arrays[position] is not None:
+                current[slot] = None
         return results
 
     def _result(self, plan: Plan, passed: dict[int, Array]) -> Array:

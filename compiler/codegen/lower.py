@@ -472,33 +472,55 @@ def _inplace(
     statements: Iterable[Statement], written: list[Buffer]
 ) -> Iterable[tuple[Buffer, Buffer]]:
     """Pairs (written, read) where each element is read only where and before it is overwritten."""
-    statements = list(walk(statements))
-    stores: dict[Buffer, set[Any]] = {}
-    loads: dict[Buffer, set[Any]] = {}
-    for s in statements:
-        if isinstance(s, Store | Combine):
-            stores.setdefault(s.buffer, set()).add(s.linear)
-        for e in expressions(scalars(s)):
-            if e.op == "load":
-                loads.setdefault(e.attrs[0], set()).add(e.attrs[1])
-    stages = _positions(statements)
+    order = _MemoryOrder(statements)
     for out in written:
-        if len(stores.get(out, ())) != 1 or out in loads:
+        if len(order.stores.get(out, ())) != 1 or out in order.loads:
             continue
-        for source, places in loads.items():
+        for source, places in order.loads.items():
             fits = source.dtype == out.dtype and source.size == out.size
-            last = stages.get(("load", source), -1)
-            if fits and places == stores[out] and last <= stages[("store", out)]:
+            if fits and places == order.stores[out] and order.last[source] <= order.first[out]:
                 yield out, source
 
 
-def _positions(statements: list[Statement]) -> dict[Any, int]:
-    """Number of the statement in which a buffer is first stored to, and last loaded from."""
-    positions: dict[Any, int] = {}
-    for number, s in enumerate(statements):
-        for e in expressions(scalars(s)):
-            if e.op == "load":
-                positions[("load", e.attrs[0])] = number
-        if isinstance(s, Store | Combine):
-            positions.setdefault(("store", s.buffer), number)
-    return positions
+class _MemoryOrder:
+    """Where buffers are read and written, and in which statement first and last.
+
+    A load is done once per loop body, at its first use; inside a guard at every use.
+    """
+
+    def __init__(self, statements: Iterable[Statement]) -> None:
+        self.stores: dict[Buffer, set[Any]] = {}
+        self.loads: dict[Buffer, set[Any]] = {}
+        self.first: dict[Buffer, int] = {}
+        self.last: dict[Buffer, int] = {}
+        self.number = 0
+        self._visit(statements, set())
+
+    def _visit(self, statements: Iterable[Statement], known: set[int]) -> None:
+        for s in statements:
+            if isinstance(s, Loop):
+                self._visit(s.body, set(known))
+                continue
+            self.number += 1
+            for value in scalars(s):
+                self._load(value, known)
+            if isinstance(s, Store | Combine):
+                self.stores.setdefault(s.buffer, set()).add(s.linear)
+                self.first.setdefault(s.buffer, self.number)
+
+    def _load(self, root: Scalar, known: set[int]) -> None:
+        stack = [root]
+        while stack:
+            value = stack.pop()
+            if id(value) in known:
+                continue
+            if value.op == "guarded":
+                self._load(value.args[1], set(known))
+                stack += [value.args[0], value.args[2]]
+                continue
+            known.add(id(value))
+            stack += value.args
+            if value.op == "load":
+                buffer, linear = value.attrs
+                self.loads.setdefault(buffer, set()).add(linear)
+                self.last[buffer] = self.number

@@ -135,10 +135,10 @@ class RandomBits(Draw):
     shape: tuple[Any, ...]
     dtype: str = "uint32"
     samples = (
-        Sample((_STATE,), {"shape": (3, 5)}),
-        Sample((_STATE,), {"shape": (7,), "dtype": "uint64"}),
-        Sample((_STATE,), {"shape": ()}),
-        Sample((_STATE,), {"shape": (0, 2)}),
+        Sample((_STATE,), {"shape": (3, 5)}, ulp=0),
+        Sample((_STATE,), {"shape": (7,), "dtype": "uint64"}, ulp=0),
+        Sample((_STATE,), {"shape": ()}, ulp=0),
+        Sample((_STATE,), {"shape": (0, 2)}, ulp=0),
     )
 
     def number(self, emit: Any, bits: Any, dtype: DType) -> Any:
@@ -146,11 +146,11 @@ class RandomBits(Draw):
 
 
 _DRAWS = (
-    Sample((_STATE,), {"shape": (3, 5)}),
-    Sample((_STATE,), {"shape": (2, 1, 3), "dtype": "float64"}),
-    Sample((_STATE,), {"shape": (9,), "dtype": "bfloat16"}),
-    Sample((_STATE,), {"shape": (), "dtype": "float16"}),
-    Sample((_STATE,), {"shape": (0,)}),
+    Sample((_STATE,), {"shape": (3, 5)}, ulp=0),
+    Sample((_STATE,), {"shape": (2, 1, 3), "dtype": "float64"}, ulp=0),
+    Sample((_STATE,), {"shape": (9,), "dtype": "bfloat16"}, ulp=0),
+    Sample((_STATE,), {"shape": (), "dtype": "float16"}, ulp=0),
+    Sample((_STATE,), {"shape": (0,)}, ulp=0),
 )
 
 
@@ -211,10 +211,10 @@ class RandomIntegers(Draw):
     high: int
     dtype: str = "int32"
     samples = (
-        Sample((_STATE,), {"shape": (3, 5), "low": -3, "high": 10}),
-        Sample((_STATE,), {"shape": (8,), "low": 0, "high": 2**64, "dtype": "uint64"}),
-        Sample((_STATE,), {"shape": (8,), "low": -(2**40), "high": 2**41, "dtype": "int64"}),
-        Sample((_STATE,), {"shape": (8,), "low": 0, "high": 256, "dtype": "uint8"}),
+        Sample((_STATE,), {"shape": (3, 5), "low": -3, "high": 10}, ulp=0),
+        Sample((_STATE,), {"shape": (8,), "low": 0, "high": 2**64, "dtype": "uint64"}, ulp=0),
+        Sample((_STATE,), {"shape": (8,), "low": -(2**40), "high": 2**41, "dtype": "int64"}, ulp=0),
+        Sample((_STATE,), {"shape": (8,), "low": 0, "high": 256, "dtype": "uint8"}, ulp=0),
     )
 
     def infer(self, *types: TensorType) -> TensorType:
@@ -248,8 +248,8 @@ class Bernoulli(Composite):
     p: float = 0.5
     dtype: str = "bool"
     samples = (
-        Sample((_STATE,), {"shape": (3, 5), "p": 0.3}),
-        Sample((_STATE,), {"shape": (4,), "dtype": "float32"}),
+        Sample((_STATE,), {"shape": (3, 5), "p": 0.3}, ulp=0),
+        Sample((_STATE,), {"shape": (4,), "dtype": "float32"}, ulp=0),
     )
 
     def decompose(self, ops: Any, state: Any) -> Any:
@@ -271,9 +271,9 @@ class Permutation(Opaque):
     dtype: str = "int64"
     inverse: bool = False
     samples = (
-        Sample((_STATE,), {"size": 7}),
-        Sample((_STATE,), {"size": 0, "dtype": "int32"}),
-        Sample((_STATE,), {"size": 9, "inverse": True}),
+        Sample((_STATE,), {"size": 7}, ulp=0),
+        Sample((_STATE,), {"size": 0, "dtype": "int32"}, ulp=0),
+        Sample((_STATE,), {"size": 9, "inverse": True}, ulp=0),
     )
 
     def infer(self, *types: TensorType) -> TensorType:

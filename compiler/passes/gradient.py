@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,17 +27,29 @@ class ExpandGradients:
         """The graph without `gradient` nodes; backward nodes carry their forward node's place."""
         if not any(isinstance(n.op, Gradient) for n in graph.nodes):
             return graph
-        graph = WITH_RULES.run(graph)
-        rewriter = Rewriter()
-        expanded: dict[Node, list[Node]] = {}
-        for node in graph.nodes:
-            if isinstance(node.op, Gradient):
-                expanded[node] = expand(node.op, rewriter.inputs(node), node.loc)
-            elif isinstance(node.op, Item) and node.inputs[0] in expanded:
-                rewriter.replace[node] = expanded[node.inputs[0]][node.op.index]
+        return written_out(graph.nodes).graph(graph)
+
+
+def written_out(nodes: Iterable[Node]) -> Rewriter:
+    """Replacements of nodes, given in order: gradients expanded, composites without rule split."""
+    rewriter = Rewriter()
+    handler = Splitter(WITH_RULES)
+    parts: dict[Node, Sequence[Node]] = {}
+    for node in nodes:
+        if isinstance(node.op, Gradient):
+            parts[node] = expand(node.op, rewriter.inputs(node), node.loc)
+        elif isinstance(node.op, Item) and node.inputs[0] in parts:
+            rewriter.replace[node] = parts[node.inputs[0]][node.op.index]
+        elif WITH_RULES.splits(node.op):
+            handler.loc = node.loc
+            result = handler.split(node.op, rewriter.inputs(node))
+            if isinstance(node.type, TupleType):
+                parts[node] = result
             else:
-                rewriter.replace[node] = rewriter.copy(node)
-        return rewriter.graph(graph)
+                rewriter.replace[node] = result
+        else:
+            rewriter.replace[node] = rewriter.copy(node)
+    return rewriter
 
 
 def expand(op: Gradient, inputs: Sequence[Node], loc: Loc | None = None) -> list[Node]:
@@ -51,17 +63,21 @@ def expand(op: Gradient, inputs: Sequence[Node], loc: Loc | None = None) -> list
     def at(place: Loc | None) -> None:
         handler.loc = place
 
-    found = backpropagate(
-        ops, steps_between(targets, ends), zip(targets, seeds, strict=True), sources, at
-    )
+    order = ancestors(targets, set(ends))
+    pairs = zip(targets, seeds, strict=True)
+    found = backpropagate(ops, steps_of(order), pairs, sources, at)
     at(loc)
     # A path that simplification has cut leaves nothing: the gradient is zero.
-    return [found[id(s)] if id(s) in found else ops.zeros_like(s) for s in sources]
+    results = [found[id(s)] if id(s) in found else ops.zeros_like(s) for s in sources]
+    # A custom rule may have used a tape, which leaves a gradient of its own.
+    new = ancestors(results, {*order, *inputs})
+    if not any(isinstance(n.op, Gradient) for n in new):
+        return results
+    return list(map(written_out(new), results))
 
 
-def steps_between(targets: Sequence[Node], ends: Sequence[Node]) -> list[Step]:
-    """The applications that lead to the targets, in order, without what lies behind `ends`."""
-    order = _ancestors(targets, set(ends))
+def steps_of(order: Sequence[Node]) -> list[Step]:
+    """The applications that some nodes are, in order."""
     items: dict[Node, dict[int, Node]] = {}
     aliases: list[tuple[Node, Node]] = []
     for node in order:
@@ -86,7 +102,7 @@ def steps_between(targets: Sequence[Node], ends: Sequence[Node]) -> list[Step]:
     return steps
 
 
-def _ancestors(targets: Sequence[Node], ends: set[Node]) -> list[Node]:
+def ancestors(targets: Sequence[Node], ends: set[Node]) -> list[Node]:
     """Nodes that a target needs, each after its inputs; inputs of the graph and ends left out."""
     seen: set[Node] = set(ends)
     order: list[Node] = []

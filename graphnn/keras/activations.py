@@ -61,9 +61,10 @@ def relu(
     """
     if not negative_slope and max_value is None and not threshold:
         return nn.relu(x)
-    below = (x - threshold) * negative_slope
+    # Without a slope a true zero: 0 times an infinite x would not be a number.
+    below = (x - threshold) * negative_slope if negative_slope else ops.zeros_like(x)
     above = x if max_value is None else ops.minimum(x, max_value)
-    return ops.where(x >= threshold, above, below) if threshold else ops.where(x > 0, above, below)
+    return ops.where(x >= threshold if threshold else x > 0, above, below)
 
 
 @_registry.register()

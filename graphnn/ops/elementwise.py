@@ -13,7 +13,19 @@ import graphnn.compiler.ops as _all_ops  # registers every op
 from graphnn.compiler.ops.base import REGISTRY, Elementwise
 from graphnn.ops.public import public
 
-BY_HAND = frozenset({"barrier", "cast", "clip", "full_like", "ones_like", "where", "zeros_like"})
+BY_HAND = frozenset(
+    {
+        "barrier",
+        "cast",
+        "clip",
+        "full_like",
+        "identity",
+        "ones_like",
+        "stop_gradient",
+        "where",
+        "zeros_like",
+    }
+)
 
 
 def made(package: str) -> dict[str, Callable[..., Any]]:

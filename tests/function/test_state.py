@@ -207,6 +207,15 @@ def test_tape_around_a_function() -> None:
     assert count.numpy() == 1.0 and f.trace_count == 1
 
 
+def test_array_that_is_changed_after_a_recorded_call() -> None:
+    f = gnn.function(lambda x, w: gnn.sum(x * w))
+    w, x = gnn.Variable([1.0, 1.0]), np.array([2.0, 3.0], np.float32)
+    with gnn.GradientTape() as tape:
+        y = f(x, w)
+    x[:] = 100.0
+    assert tape.gradient(y, w).numpy().tolist() == [2.0, 3.0]
+
+
 def test_second_order_through_a_function() -> None:
     f = gnn.function(lambda x: x * x * x)
     x = gnn.constant([1.0, 2.0])
@@ -218,6 +227,23 @@ def test_second_order_through_a_function() -> None:
         g = inner.gradient(y, x)
     np.testing.assert_allclose(g.numpy(), [3.0, 12.0])
     np.testing.assert_allclose(outer.gradient(g, x).numpy(), [6.0, 12.0])
+
+
+def test_recompute_grad_in_a_trace() -> None:
+    block = gnn.recompute_grad(lambda x: gnn.sigmoid(gnn.exp(gnn.tanh(x))))
+
+    def gradient(x: Any) -> Any:
+        with gnn.GradientTape() as tape:
+            tape.watch(x)
+            y = gnn.sum(block(block(x)))
+        return tape.gradient(y, x)
+
+    x = gnn.constant([0.5, -1.0, 2.0])
+    traced = gnn.function(gradient)
+    np.testing.assert_allclose(traced(x).numpy(), gradient(x).numpy(), rtol=1e-5)
+    names = [n.op.name for n in traced.stages()[-1][1].nodes]
+    assert names.count("exp") == 3  # the first block forward, then each block again
+    assert names.count("barrier") == 2
 
 
 def test_raising_function_leaves_everything_as_before() -> None:

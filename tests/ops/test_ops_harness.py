@@ -10,7 +10,17 @@ from tests.ops import harness
 CASES = harness.cases()
 OPS = sorted(REGISTRY.values(), key=lambda op: op.name)
 # Ops of the graph's structure, which mean nothing by themselves.
-STRUCTURE = {"input", "constant", "size_of", "item", "gradient", "custom_gradient", "host_call"}
+STRUCTURE = {
+    "call",
+    "constant",
+    "custom_gradient",
+    "gradient",
+    "host_call",
+    "input",
+    "item",
+    "size_of",
+}
+DATA_DEPENDENT = {"boolean_mask", "nonzero"}  # shapes that only data tells: tested by themselves
 
 
 def parametrized(cases: list[harness.Case]) -> pytest.MarkDecorator:
@@ -39,6 +49,12 @@ def test_scalar_code_gives_the_eager_value(case: harness.Case) -> None:
         harness.check_element(call)
 
 
+@pytest.mark.parametrize("op", harness.elementwise(), ids=lambda op: op.name)
+def test_scalar_code_on_special_values(op: type) -> None:
+    for call in harness.special_calls(op):
+        harness.check_element(call)
+
+
 DIFFERENTIABLE = [c for c in CASES if harness.gradient_call(c) is not None]
 
 
@@ -63,7 +79,7 @@ def test_docstring(op: type) -> None:
 
 @pytest.mark.parametrize("op", OPS, ids=[op.name for op in OPS])
 def test_rules_are_stated(op: type) -> None:
-    if op.name in STRUCTURE:
+    if op.name in STRUCTURE | DATA_DEPENDENT:
         return
     assert op.samples, f"{op.name} has no samples"
     assert op.has("infer")

@@ -81,6 +81,15 @@ class Layer(Tracked):
     (True, 1)
     """
 
+    built: bool
+    _ready: bool
+    _losses: list[Any]
+    _loss_functions: list[Callable[[], Any]]
+    _penalties: list[tuple[Any, Any]]  # regularized weights and their regularizers
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _input_shape: tuple[int | None, ...] | None
+    _output_shape: Any
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self.__dict__.update(

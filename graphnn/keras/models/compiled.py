@@ -145,6 +145,7 @@ def _is_class_numbers(target: Any, prediction: Any) -> bool:
 
 def _by_shapes(name: str, target: Any, prediction: Any) -> Callable[..., Any] | None:
     """The function that "accuracy" or "crossentropy" means for these shapes."""
+    kinds: tuple[Callable[..., Any], ...]
     if name in ("accuracy", "acc"):
         kinds = (
             metrics.binary_accuracy,

@@ -47,7 +47,7 @@ class Step:
         def run(leaves: Leaves) -> Any:
             return step(rebuild(structure, leaves))
 
-        return function(run, input_signature=[specs], name=self._name)  # type: ignore[no-any-return]
+        return function(input_signature=[specs], name=self._name)(run)
 
 
 def _widened(spec: TensorSpec | None, leaf: Any) -> TensorSpec:

@@ -261,7 +261,7 @@ class Trainer:
         begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
         has_begin, has_end = run.wants(begin), run.wants(end)
         fixed = not isinstance(source, IterableData)
-        step = stepper.bind(source.structure, source.example) if fixed else None
+        step: Any = stepper.bind(source.structure, source.example) if fixed else None
         logs: Logs = {}
         batch = -1
         for batch, leaves in enumerate(_limited(source.epoch(), limit)):
