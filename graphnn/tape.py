@@ -171,7 +171,7 @@ class GradientTape:
         results = self._differentiate(
             tree.flatten(target),
             tree.flatten(sources),
-            None if output_gradients is None else tree.flatten(output_gradients),
+            _weights(target, output_gradients),
             _check_unconnected(unconnected_gradients),
         )
         self._end()
@@ -254,14 +254,20 @@ class GradientTape:
             found = self._traced_gradient(pairs, sources)
         else:
             steps = [Step(*s) for s in self.steps]
-            gradients = backpropagate(TENSOR_OPS, steps, pairs, sources)
-            found = [gradients.get(id(s)) for s in sources]
+            wanted = [s for s in sources if self._is_source(s)]
+            gradients = backpropagate(TENSOR_OPS, steps, pairs, wanted)
+            found = [gradients.get(id(s)) if self._is_source(s) else None for s in sources]
         if unconnected == UnconnectedGradients.ZERO:
             return [
                 TENSOR_OPS.zeros_like(s._tensor()) if g is None else g
                 for s, g in zip(sources, found, strict=True)
             ]
         return found
+
+    def _is_source(self, value: Any) -> bool:
+        """Whether a value was watched, or computed from watched ones."""
+        known = id(value) in self.watched or id(value) in self._variables
+        return known and is_float(value.dtype)
 
     def _target(self, value: Any) -> Any:
         """The tensor that was recorded for a target; a Variable's is its value."""
@@ -277,7 +283,7 @@ class GradientTape:
     ) -> list[Any]:
         """One `gradient` node; a Variable's gradient adds up those of its reads."""
         needed = _needed(self.steps, [t for t, _ in pairs])
-        values = [self._values_of(s, needed) for s in sources]
+        values = [self._values_of(s, needed) if self._is_source(s) else [] for s in sources]
         flat = list({id(v): v for group in values for v in group}.values())
         if not flat:
             return [None] * len(sources)
@@ -334,6 +340,14 @@ def _total(gradients: list[Tensor]) -> Tensor | None:
     for other in gradients[1:]:
         total = TENSOR_OPS.add(total, other)
     return total
+
+
+def _weights(target: Any, given: Any) -> list[Any] | None:
+    """The weights of the targets; a list of numbers is the weight of a single target."""
+    if given is None:
+        return None
+    leaves = tree.flatten(given)
+    return [given] if isinstance(target, Operand) and len(leaves) != 1 else leaves
 
 
 def _seeds(targets: list[Tensor], weights: Sequence[Any] | None) -> list[tuple[Tensor, Tensor]]:

@@ -24,10 +24,9 @@ from graphnn.compiler.codegen.loops import (
     Statement,
     Store,
     Update,
-    expressions,
     scalars,
 )
-from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar
+from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, expressions
 from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Symbol, Var
 from graphnn.compiler.ir.types import DType, bfloat16, bool_, float16
 

@@ -185,9 +185,12 @@ class ScalarPrinter:
         a, b = map(self.value, s.args)
         kind = llvm_type(s.dtype)
         if is_float(s.dtype):
-            rest = self.float_mod(s.dtype, a, b)
+            rest = self.new(f"frem {kind} {a}, {b}")
             exact = self.new(f"fsub {kind} {a}, {rest}")
             quotient = self.new(f"fdiv {kind} {exact}, {b}")
+            less = self.new(f"fsub {kind} {quotient}, 1.0")
+            crossed = self.crosses_zero(kind, rest, b)
+            quotient = self.new(f"select i1 {crossed}, {kind} {less}, {kind} {quotient}")
             return self.float_floordiv_fix(s.dtype, quotient, a, b)
         return self.integer_division(s.dtype, a, b)[0]
 
@@ -216,13 +219,19 @@ class ScalarPrinter:
         """Python's %: the remainder with the sign of b."""
         kind = llvm_type(dtype)
         rest = self.new(f"frem {kind} {a}, {b}")
-        differs = self.new(f"fmul {kind} {rest}, {b}")
-        negative = self.new(f"fcmp olt {kind} {differs}, 0.0")
+        negative = self.crosses_zero(kind, rest, b)
         moved = self.new(f"fadd {kind} {rest}, {b}")
         chosen = self.new(f"select i1 {negative}, {kind} {moved}, {kind} {rest}")
         zero = self.new(f"fcmp oeq {kind} {chosen}, 0.0")
         signed = self.intrinsic("copysign", dtype, "0.0", b)
         return self.new(f"select i1 {zero}, {kind} {signed}, {kind} {chosen}")
+
+    def crosses_zero(self, kind: str, rest: str, b: str) -> str:
+        """Whether a remainder is not zero and has another sign than the divisor."""
+        signs = [self.new(f"fcmp olt {kind} {v}, 0.0") for v in (rest, b)]
+        differ = self.new(f"xor i1 {signs[0]}, {signs[1]}")
+        some = self.new(f"fcmp une {kind} {rest}, 0.0")
+        return self.new(f"and i1 {differ}, {some}")
 
     def integer_division(self, dtype: DType, a: str, b: str) -> tuple[str, str]:
         """(floor(a / b), a mod b); both 0 where b is 0; no undefined overflow."""

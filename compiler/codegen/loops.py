@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, index_scalars
+from graphnn.compiler.codegen.scalar import (
+    Accumulator,
+    Buffer,
+    Scalar,
+    expressions,
+    index_scalars,
+)
 from graphnn.compiler.ir.sizes import Dynamic, Size, Symbol, Var, atoms
 from graphnn.runtime.errors import Loc
 
@@ -144,22 +150,6 @@ def scalars(statement: Statement) -> tuple[Scalar, ...]:
         case Update(_, value):
             return (value,)
     return ()
-
-
-def expressions(values: Iterable[Scalar]) -> Iterator[Scalar]:
-    """All sub-expressions, each once, arguments first."""
-    seen: set[int] = set()
-    stack = [(v, False) for v in values]
-    while stack:
-        value, ready = stack.pop()
-        if id(value) in seen:
-            continue
-        if ready:
-            seen.add(id(value))
-            yield value
-            continue
-        stack.append((value, True))
-        stack += [(a, False) for a in value.args]
 
 
 def _sizes(statement: Statement) -> Iterator[Any]:

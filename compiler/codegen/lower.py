@@ -20,7 +20,6 @@ from graphnn.compiler.codegen.loops import (
     Statement,
     Store,
     Update,
-    expressions,
     scalars,
     walk,
 )
@@ -30,6 +29,7 @@ from graphnn.compiler.codegen.scalar import (
     Emit,
     Scalar,
     compute_dtype,
+    expressions,
     is_affine,
 )
 from graphnn.compiler.ir.graph import Node

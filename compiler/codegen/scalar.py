@@ -7,7 +7,7 @@ Nothing is contracted or reassociated by itself; `fma` must be asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -281,6 +281,22 @@ class Literal:
         if is_float(self.dtype):
             return f"{float(value)!r}:{self.dtype.name}"
         return f"{value}:{self.dtype.name}"
+
+
+def expressions(values: Iterable[Scalar]) -> Iterator[Scalar]:
+    """All sub-expressions, each once, arguments first."""
+    seen: set[int] = set()
+    stack = [(v, False) for v in values]
+    while stack:
+        value, ready = stack.pop()
+        if id(value) in seen:
+            continue
+        if ready:
+            seen.add(id(value))
+            yield value
+            continue
+        stack.append((value, True))
+        stack += [(a, False) for a in value.args]
 
 
 def index_scalars(value: Any) -> tuple[Scalar, ...]:

@@ -384,9 +384,7 @@ def atoms(value: Any) -> set[Atom]:
 
 def symbols_of(values: Iterable[Any]) -> tuple[str, ...]:
     """Names of the symbols in some sizes, sorted."""
-    return tuple(
-        sorted({a.name for v in values for a in atoms(v) if isinstance(a, Symbol)})
-    )
+    return tuple(sorted({a.name for v in values for a in atoms(v) if isinstance(a, Symbol)}))
 
 
 def substitute(value: Any, env: Mapping[Any, Any]) -> Any:

@@ -6,6 +6,7 @@ what a family shares. Defining a subclass registers it; nothing else lists ops.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -66,7 +67,7 @@ class Op:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        own = cls.__dict__.get("__annotations__", {}).values()
+        own = inspect.get_annotations(cls).values()
         if not all(str(a).startswith("ClassVar") for a in own):  # making a dataclass takes 0.5 ms
             dataclass(frozen=True, eq=False, repr=False)(cls)
         if "name" not in cls.__dict__:
@@ -124,7 +125,7 @@ class Op:
         """Settings as literals; those at their default are left out."""
         return {
             f.name: getattr(self, f.name)
-            for f in fields(self)  # type: ignore[arg-type]
+            for f in fields(self)
             if f.default is MISSING or not _same_literal(getattr(self, f.name), f.default)
         }
 
@@ -142,7 +143,7 @@ class Op:
 
     def settings(self) -> dict[str, Any]:
         """Field values by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def bind(self, env: dict[Any, Any]) -> Op:
         """The op with symbolic sizes in its settings replaced by numbers."""
@@ -288,9 +289,7 @@ class Reduce(Op):
         return neutral(self.monoid, dtype)
 
 
-def reduced_shape(
-    shape: tuple[Any, ...], axes: tuple[int, ...], keepdims: bool
-) -> tuple[Any, ...]:
+def reduced_shape(shape: tuple[Any, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[Any, ...]:
     """Shape after reducing some (non-negative) axes."""
     if keepdims:
         return tuple(1 if i in axes else s for i, s in enumerate(shape))

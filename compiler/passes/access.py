@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from graphnn.compiler.codegen.scalar import Emit, Scalar, compute_dtype
+from graphnn.compiler.codegen.scalar import Emit, Scalar, compute_dtype, expressions
 from graphnn.compiler.ir.graph import Node
 from graphnn.compiler.ir.sizes import Var, atom, product, ravel, unravel
 from graphnn.compiler.ir.types import TensorType
@@ -53,6 +53,25 @@ def _elementwise(types: tuple[TensorType, ...], out: TensorType, linear: Any) ->
         else:
             index = unravel(linear, out.shape) if index is None else index
             yield position, ravel(broadcast_index(index, type.shape), type.shape)
+
+
+@lru_cache(maxsize=1 << 12)
+def _weight(op: Op, types: tuple[TensorType, ...], out: TensorType) -> int:
+    emit = Emit()
+
+    def load(position: int, type: TensorType) -> Load:
+        probe = emit.make("probe", (), compute_dtype(type.dtype), (position,))
+        return Load(type, lambda index: probe)
+
+    loads = [load(k, t) for k, t in enumerate(types)]
+    value = op.element(emit, out, (0,) * out.ndim, loads)  # type: ignore[attr-defined]
+    words = [e.op for e in expressions((value,))]
+    return sum(8 if w == "call" else w not in ("probe", "constant") for w in words)
+
+
+def weight(node: Node) -> int:
+    """Scalar operations for one element of a map or view node; a function counts 8."""
+    return _weight(node.op, tuple(i.tensor for i in node.inputs), node.tensor)
 
 
 def flat_index(size: Any) -> Any:

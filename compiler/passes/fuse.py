@@ -22,9 +22,10 @@ from graphnn.compiler.ir.sizes import Var, atom, product, same
 from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.ops.base import Reduce, normalize_axis
 from graphnn.compiler.ops.core import Input, Item
-from graphnn.compiler.passes.access import accesses, is_alias
+from graphnn.compiler.passes.access import accesses, is_alias, weight
 
 MAX_MEMBERS = 400
+CHEAP = 2  # scalar operations up to which a value is computed again by each of its readers
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,9 @@ class _Fusion:
         kind = node.op.fusion
         if kind == "view":
             return len(node.inputs) == 1
-        return kind == "map" and (not node.inputs or node.tensor.size == 1)
+        if kind != "map":
+            return False
+        return not node.inputs or node.tensor.size == 1 or _is_cheap_copy(node)
 
     def _real_inputs(self, node: Node) -> Iterator[Node]:
         for source in node.inputs:
@@ -351,6 +354,15 @@ class _Fusion:
             if group.levels[node] in ("col", "one"):
                 stored.add(node)
         return {n for n in stored if n in self.group and isinstance(n.type, TensorType)}
+
+
+def _is_cheap_copy(node: Node) -> bool:
+    """Whether reading an input of the graph instead costs its readers next to nothing."""
+    if len(node.inputs) != 1 or not isinstance(node.inputs[0].op, Input):
+        return False
+    source = node.inputs[0]
+    narrow = source.dtype.itemsize <= node.dtype.itemsize
+    return narrow and source.tensor.size == node.tensor.size and weight(node) <= CHEAP
 
 
 def _unify(a: Frame, b: Frame) -> Frame | None:

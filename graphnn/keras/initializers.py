@@ -133,7 +133,9 @@ class Identity(Initializer):
 
     def __call__(self, shape: Shape, dtype: Any = None) -> Any:
         _check_matrix(shape, exact=True)
-        return ops.asarray((self.gain * np.eye(shape[0], shape[1])).astype(as_dtype(dtype or "float32")))
+        return ops.asarray(
+            (self.gain * np.eye(shape[0], shape[1])).astype(as_dtype(dtype or "float32"))
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {"gain": self.gain}

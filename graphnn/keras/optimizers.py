@@ -70,6 +70,7 @@ class Optimizer:
         self._trained: list[Any] = []
         self._slots: dict[str, list[Any]] = {name: [] for name in self.slots}
         self._undecayed: list[Any] = []
+        self._shared: dict[Any, Any] | None = None  # what all weights of one step have in common
         with init_scope():
             self.iterations = Variable(
                 np.zeros((), np.int64), trainable=False, name=f"{self.name}/iterations"
@@ -231,14 +232,18 @@ class Optimizer:
 
     def _apply(self, pairs: list[tuple[Any, Any]]) -> None:
         gradients = self._clipped([g for g, _ in pairs])
-        rate = self._current_rate()
-        for gradient, (_, variable) in zip(gradients, pairs, strict=True):
-            own_rate = rate if rate.dtype == variable.dtype else ops.cast(rate, variable.dtype)
-            if gradient.dtype != variable.dtype:
-                gradient = ops.cast(gradient, variable.dtype)
-            if self.weight_decay and not any(variable is v for v in self._undecayed):
-                variable.assign(variable - variable * self.weight_decay * own_rate)
-            self.update_step(gradient, variable, own_rate)
+        rates: dict[Any, Any] = {}
+        self._shared = {}
+        try:
+            for gradient, (_, variable) in zip(gradients, pairs, strict=True):
+                dtype = variable.dtype
+                if dtype not in rates:
+                    rates[dtype] = ops.cast(self._current_rate(), dtype)
+                if self.weight_decay and not any(variable is v for v in self._undecayed):
+                    variable.assign(variable - variable * self.weight_decay * rates[dtype])
+                self.update_step(ops.cast(gradient, dtype), variable, rates[dtype])
+        finally:
+            self._shared = None
         for _, variable in pairs:
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable.value()))
@@ -462,8 +467,10 @@ class Adam(Optimizer):
         )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        # Equal for all weights: in a compiled step these few scalars are computed once.
-        correction = ops.cast(self._bias_correction(variable.dtype), variable.dtype)
+        shared = {} if self._shared is None else self._shared
+        if variable.dtype not in shared:
+            correction = ops.cast(self._bias_correction(variable.dtype), variable.dtype)
+            shared[variable.dtype] = learning_rate * correction
         m, v = self.slot("momentum", variable), self.slot("velocity", variable)
         mean = m + (gradient - m) * (1.0 - self.beta_1)
         square = v + (ops.square(gradient) - v) * (1.0 - self.beta_2)
@@ -473,7 +480,7 @@ class Adam(Optimizer):
             largest = self.slot("velocity_hat", variable)
             square = ops.maximum(largest.value(), square)
             largest.assign(square)
-        step = mean * (learning_rate * correction) / (ops.sqrt(square) + self.epsilon)
+        step = mean * shared[variable.dtype] / (ops.sqrt(square) + self.epsilon)
         variable.assign(variable - step)
 
     def _bias_correction(self, dtype: Any) -> Any:

@@ -1,5 +1,7 @@
 """The guide's training loops, its words with only the imports and the data changed."""
 
+# ruff: noqa: UP031, B905, B007 (the guide's own words)
+
 from __future__ import annotations
 
 from typing import Any
@@ -36,10 +38,8 @@ def test_linear_layer(dataset: Batches) -> None:
     losses = []
     # Iterate over the batches of the dataset.
     for step, (x, y) in enumerate(dataset):
-
         # Open a GradientTape.
         with tf.GradientTape() as tape:
-
             # Forward pass.
             logits = linear_layer(x)
 
@@ -70,7 +70,6 @@ def test_losses_of_layers_in_a_loop(dataset: Batches) -> None:
     first = None
     for step, (x, y) in enumerate(dataset):
         with tf.GradientTape() as tape:
-
             # Forward pass.
             logits = mlp(x)
 
@@ -174,7 +173,11 @@ def test_compiled_step(dataset: Batches) -> None:
 def make_step(compiled: bool) -> tuple[Any, Any]:
     tf.random.set_seed(1)
     model = keras.Sequential(
-        [keras.layers.Dense(32, activation="relu"), keras.layers.Dropout(0.3), keras.layers.Dense(10)]
+        [
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(10),
+        ]
     )
     loss_fn = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(learning_rate=1e-3)

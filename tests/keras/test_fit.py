@@ -87,9 +87,7 @@ def test_sample_and_class_weights() -> None:
     each = np.log(np.exp(logits).sum(-1)) - logits[np.arange(70), Y]
     hits = logits.argmax(-1) == Y
     np.testing.assert_allclose(found["loss"], (each * weights).mean(), rtol=1e-5)
-    np.testing.assert_allclose(
-        found["accuracy"], (hits * weights).sum() / weights.sum(), rtol=1e-5
-    )
+    np.testing.assert_allclose(found["accuracy"], (hits * weights).sum() / weights.sum(), rtol=1e-5)
     one = make_model()
     first = one.fit(X, Y, class_weight={0: 2.0, 2: 0.5}, epochs=2, verbose=0).history
     table = np.array([2.0, 1.0, 0.5], "float32")[Y]
@@ -175,9 +173,7 @@ def test_dicts_of_inputs_and_outputs() -> None:
     targets = {"p": X[:, :1], "q": X[:, 1:2]}
     logs = model.fit(data, targets, epochs=2, verbose=0).history
     assert list(logs) == ["loss", "p_loss", "q_loss", "p_mae"]
-    np.testing.assert_allclose(
-        logs["loss"], np.add(logs["p_loss"], logs["q_loss"]), rtol=1e-5
-    )
+    np.testing.assert_allclose(logs["loss"], np.add(logs["p_loss"], logs["q_loss"]), rtol=1e-5)
     outputs = model.predict(data, verbose=0)
     np.testing.assert_allclose(
         model.evaluate(data, targets, verbose=0, return_dict=True)["p_loss"],

@@ -55,6 +55,12 @@ def test_scalar_code_on_special_values(op: type) -> None:
         harness.check_element(call)
 
 
+@pytest.mark.parametrize("op", harness.elementwise(), ids=lambda op: op.name)
+def test_compiled_code_on_special_values(op: type) -> None:
+    for call in harness.special_calls(op):
+        harness.check_compiled(call)
+
+
 DIFFERENTIABLE = [c for c in CASES if harness.gradient_call(c) is not None]
 
 

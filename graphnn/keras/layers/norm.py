@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphnn import nn, ops
+from graphnn.autodiff import stop_gradient
 from graphnn.keras import constraints, initializers, regularizers
 from graphnn.keras.layers.base import Layer
 from graphnn.keras.layers.registry import register
@@ -245,7 +246,7 @@ class BatchNormalization(_Normalization):
         return self._back(out)
 
     def _move(self, moving: Any, value: Any) -> None:
-        new = ops.stop_gradient(ops.cast(value, moving.dtype))
+        new = stop_gradient(ops.cast(value, moving.dtype))
         moving.assign(moving * self.momentum + new * (1.0 - self.momentum))
 
     def get_config(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -20,15 +20,13 @@ def unique(items: Any) -> list[Any]:
     return list({id(item): item for item in items}.values())
 
 
-def _leaves(value: Any, depth: int = 0) -> Iterator[Any]:
-    """Values in nested lists, tuples and dicts. Depth is bounded: a list may contain itself."""
-    if not isinstance(value, _CONTAINERS):
-        yield value
-        return
-    if depth > 20:
-        return
-    for item in value.values() if isinstance(value, dict) else value:
-        yield from _leaves(item, depth + 1)
+def _open(container: Any, found: list[Any], depth: int = 0) -> None:
+    """Collect what lists, tuples and dicts hold. Depth is bounded: a list may hold itself."""
+    for value in container.values() if isinstance(container, dict) else container:
+        if isinstance(value, _TRACKED):
+            found.append(value)
+        elif isinstance(value, _CONTAINERS) and depth < 20:
+            _open(value, found, depth + 1)
 
 
 class Tracked:
@@ -51,7 +49,7 @@ class Tracked:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if isinstance(value, (Variable, Tracked, Metric, Generator, *_CONTAINERS)):
+        if isinstance(value, _TRACKED) or isinstance(value, _CONTAINERS):
             if name in self.__dict__:  # not a property
                 self._held[name] = None
         else:
@@ -63,11 +61,16 @@ class Tracked:
 
     # ---- what this object holds itself ------------------------------------------------------
 
-    def _direct(self) -> Iterator[Any]:
-        """Values of attributes, containers opened."""
-        yield from self._added
-        for name in tuple(self._held):
-            yield from _leaves(self.__dict__[name])
+    def _direct(self) -> list[Any]:
+        """What attributes hold, containers opened."""
+        found = list(self._added)
+        for name in self._held:
+            value = self.__dict__[name]
+            if isinstance(value, _CONTAINERS):
+                _open(value, found)
+            else:
+                found.append(value)
+        return found
 
     def _own(self, kind: type) -> list[Any]:
         return unique(value for value in self._direct() if isinstance(value, kind))
@@ -75,6 +78,8 @@ class Tracked:
     def _own_weights(self) -> list[Any]:
         """Own Variables, those made as trainable first: the order does not change by freezing."""
         found = self._own(Variable)
+        if not found:
+            return found
         frozen = {id(v) for v in self._frozen}
         first = [v for v in found if v.trainable or id(v) in frozen]
         rest = [v for v in found if not (v.trainable or id(v) in frozen)]
@@ -196,6 +201,5 @@ class Tracked:
         """Number of elements of all weights."""
         return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
 
-    def _each(self, action: Callable[[Any], None]) -> None:
-        for layer in self._walk():
-            action(layer)
+
+_TRACKED = (Variable, Tracked, Metric, Generator)

@@ -26,6 +26,8 @@ class Sequential(Model):
     (8, (None, 2))
     """
 
+    _shapes: list[tuple[Any, Any]]
+
     def __init__(
         self,
         layers: Iterable[Any] | Any = (),
@@ -36,7 +38,8 @@ class Sequential(Model):
         super().__init__(name=name, trainable=trainable, **kwargs)
         self._stack: list[Any] = []
         self._input: Any = None
-        self._shapes: list[tuple[Any, Any]] = []  # shape and dtype after each layer, input first
+        # Shape and dtype after each layer, the input's first. Not searched for layers.
+        self.__dict__["_shapes"] = []
         for layer in layers if isinstance(layers, list | tuple) else [layers]:
             self.add(layer)
 
@@ -73,7 +76,7 @@ class Sequential(Model):
                 fix="put it first",
             )
         self._input = layer
-        self._shapes = [(layer.batch_shape, layer.dtype)]
+        self._shapes.append((layer.batch_shape, layer.dtype))
 
     def _extend(self) -> None:
         """Build layers whose input shape is known by now."""

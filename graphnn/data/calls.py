@@ -1,0 +1,96 @@
+"""Calls of users' functions on elements, and how their errors reach the user."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Callable
+from types import CodeType, TracebackType
+from typing import Any
+
+from graphnn.data.elements import describe_element, map_leaves, to_array, wrap
+from graphnn.runtime.errors import ArgumentError, DTypeError, Loc, is_own_file
+from graphnn.state import mode, state
+
+_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+
+
+class Call:
+    """A user's function as a pipeline calls it: eagerly, on Tensors, whatever thread it is in.
+
+    what: the method that it was given to. raw: whether it takes and gives NumPy arrays.
+    Raises ArgumentError unless it can be called.
+    """
+
+    def __init__(self, function: Callable[..., Any], what: str, raw: bool = False) -> None:
+        if not callable(function):
+            raise ArgumentError(
+                what,
+                received=f"a {type(function).__name__}",
+                expected="a function of the parts of an element",
+                fix="pass a function or a lambda",
+            )
+        self.function, self.what, self.raw = function, what, raw
+
+    def __call__(self, element: Any, index: int) -> Any:
+        """What the function returns. A raised error gets a note with the element's index."""
+        args = element if type(element) is tuple else (element,)
+        try:
+            if self.raw:
+                return self.function(*args)
+            args = [map_leaves(wrap, arg) for arg in args]
+            if not state.busy:
+                return self.function(*args)
+            with mode(None):  # an iteration inside a trace or under a tape is not part of it
+                return self.function(*args)
+        except Exception as error:
+            raise failure(error, self.what, index, self.function, element) from error.__cause__
+
+    def element(self, element: Any, index: int) -> Any:
+        """The element of arrays that the function returns."""
+        result = self(element, index)
+        if self.raw:
+            return result
+        try:
+            return map_leaves(to_array, result)
+        except (DTypeError, ArgumentError) as error:
+            raise failure(error, self.what, index, self.function, element) from None
+
+
+def failure(
+    error: Exception, what: str, index: int, function: Any, element: Any = None
+) -> Exception:
+    """The error with a note that says which element it was and where in the user's code."""
+    if isinstance(error, StopIteration):
+        # It would end the iteration without a word.
+        ended = RuntimeError(f"the function given to {what} raised StopIteration")
+        error = ended.with_traceback(error.__traceback__)
+    loc = _place(error.__traceback__, function)
+    lines = [f"in {what}, element {index}" + (f", at {loc}" if loc else "")]
+    if loc is not None and loc.source():
+        lines.append(loc.source())
+    if element is not None:
+        lines.append(f"received: {describe_element(element)}")
+    error.add_note("\n".join(lines))
+    return error
+
+
+def _place(entry: TracebackType | None, function: Any) -> Loc | None:
+    """The line in the file of the user's function, else the innermost one outside libraries."""
+    code = _code(function)
+    best: Loc | None = None
+    while entry is not None:
+        file = entry.tb_frame.f_code.co_filename
+        if code is not None and file == code.co_filename and not is_own_file(file):
+            best = Loc(file, entry.tb_lineno)
+        elif best is None and not is_own_file(file) and not file.startswith(_LIBRARIES):
+            best = Loc(file, entry.tb_lineno)
+        entry = entry.tb_next
+    if best is None and code is not None and not is_own_file(code.co_filename):
+        return Loc(code.co_filename, code.co_firstlineno)
+    return best
+
+
+def _code(function: Any) -> CodeType | None:
+    function = getattr(function, "func", function)  # functools.partial
+    code = getattr(function, "__code__", None)
+    return code if isinstance(code, CodeType) else None

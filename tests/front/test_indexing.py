@@ -1,0 +1,119 @@
+"""x[key] against NumPy, with and without a tape, and its errors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphnn
+from graphnn.runtime.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+
+hypothesis = pytest.importorskip("hypothesis")
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from hypothesis.extra import numpy as hnp  # noqa: E402
+
+X = np.arange(2 * 3 * 4 * 5, dtype="float32").reshape(2, 3, 4, 5)
+I, J = np.array([1, 0]), np.array([[2], [0]])
+
+KEYS: list[Any] = [
+    0,
+    -1,
+    (1, 2, 3, 4),
+    slice(None, None, -1),
+    (slice(1, None), Ellipsis, 2),
+    (None, 0, Ellipsis, None),
+    (Ellipsis, slice(3, 0, -2)),
+    (slice(5, 2), 0),
+    I,
+    (slice(None), I),
+    (I, slice(None), J),
+    (slice(None), I, J),
+    (slice(None), I, None, J),
+    (0, I),
+    (I, 0),
+    (0, slice(None), I),
+    (I, Ellipsis, I),
+    (slice(None), 0, Ellipsis, I),
+    (None, I),
+    ([0, 1], [1, 2]),
+    X[:, 0, 0, 0] > 50,
+    X > 50,
+    (slice(None), X[0, :, 0, 0] > 10, 1),
+    [],
+    np.int64(1),
+    (slice(np.int32(1), None),),
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+@pytest.mark.parametrize("taped", [False, True])
+def test_like_numpy(key: Any, taped: bool) -> None:
+    x = graphnn.constant(X)
+    expected = X[key]
+    if not taped:
+        got = x[key]
+    else:
+        with graphnn.GradientTape() as tape:
+            tape.watch(x)
+            got = x[key]
+            total = graphnn.sum(got)
+        weights = np.zeros_like(X)
+        np.add.at(weights, key if not isinstance(key, list) or key else np.zeros(0, int), 1)
+        np.testing.assert_array_equal(tape.gradient(total, x).numpy(), weights)
+    assert got.shape == expected.shape
+    np.testing.assert_array_equal(got.numpy(), expected)
+
+
+def test_tensors_as_keys() -> None:
+    x = graphnn.constant(X)
+    i, n = graphnn.constant(I), graphnn.constant(1)
+    np.testing.assert_array_equal(x[i].numpy(), X[I])
+    np.testing.assert_array_equal(x[n].numpy(), X[1])
+    np.testing.assert_array_equal(x[:, n:].numpy(), X[:, 1:])
+    np.testing.assert_array_equal(x[x > 50].numpy(), X[X > 50])
+
+
+def test_errors() -> None:
+    x = graphnn.constant(X)
+    with pytest.raises(OutOfRangeError, match="index 2 for axis 0"):
+        x[2]
+    with pytest.raises(OutOfRangeError, match="index -6 for axis 3"):
+        x[..., -6]
+    with pytest.raises(OutOfRangeError, match="7"):
+        x[[0, 7]]
+    with pytest.raises(ShapeError, match="at most 4"):
+        x[0, 0, 0, 0, 0]
+    with pytest.raises(DTypeError, match="float32"):
+        x[graphnn.constant(0.5)]
+    with pytest.raises(DTypeError, match="text"):
+        x["text"]
+    with pytest.raises(ShapeError, match="mask"):
+        x[[True, False, True]]
+    with pytest.raises(ArgumentError, match="step"):
+        x[::0]
+    with pytest.raises(ShapeError):
+        graphnn.constant(1.0)[0]
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_random_basic_keys(data: st.DataObject) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5))
+    key = data.draw(hnp.basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
+    array = np.arange(np.prod(shape)).reshape(shape)
+    x = graphnn.constant(array)
+    with graphnn.GradientTape() as tape:
+        tape.watch(graphnn.ones(1))  # leaves the fast path
+        np.testing.assert_array_equal(x[key].numpy(), array[key])
+    np.testing.assert_array_equal(x[key].numpy(), array[key])
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_random_integer_arrays(data: st.DataObject) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4))
+    wanted = data.draw(hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=3))
+    key = data.draw(hnp.integer_array_indices(shape, result_shape=st.just(wanted)))
+    array = np.arange(np.prod(shape)).reshape(shape)
+    np.testing.assert_array_equal(graphnn.constant(array)[key].numpy(), array[key])
