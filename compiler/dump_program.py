@@ -128,6 +128,17 @@ def place_text(locs: Iterable[Loc | None]) -> str:
     return " ".join(f"{f}:{','.join(map(str, sorted(set(n))))}" for f, n in lines.items())
 
 
+def layers_text(locs: Iterable[Loc | None], most: int | None = None) -> str:
+    """The layers in which these places were reached, as " in a, b"; at most so many.
+
+    >>> layers_text([Loc("a.py", 1, layer="net/dense"), Loc("a.py", 2), Loc("a.py", 1, layer="b")])
+    ' in net/dense, b'
+    """
+    layers = list(dict.fromkeys(loc.layer for loc in locs if loc is not None and loc.layer))
+    more = [] if most is None or len(layers) <= most else ["..."]
+    return f" in {', '.join(layers[:most] + more)}" if layers else ""
+
+
 def source_lines(locs: Iterable[Loc | None]) -> list[str]:
     """The user's lines with their text, in the order of the files."""
     first = {(loc.file, loc.line): loc for loc in locs if loc is not None}
@@ -432,7 +443,7 @@ def _step_lines(view: View, k: int) -> Iterator[str]:
         yield f"    {word:<8} {byte_text(view.nbytes(slots))}: {', '.join(values) or 'nothing'}"
     for site in step.checks:
         yield f"    checks   {type(site.check).__name__}  # {site.loc or 'no line'}"
-    yield f"    lines    {place_text(step.locs) or 'none'}"
+    yield f"    lines    {place_text(step.locs) or 'none'}{layers_text(step.locs)}"
 
 
 def _value(view: View, slot: int, node: Node) -> str:
@@ -477,7 +488,7 @@ def steps_table(view: View) -> list[str]:
                 byte_text(view.nbytes(step.inputs)),
                 byte_text(view.nbytes(step.outputs)),
                 _short(step.title),
-                place_text(step.locs),
+                place_text(step.locs) + layers_text(step.locs, most=2),
             ]
         )
     return table(rows, right=(0, 3, 4, 5, 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import inspect
 import os
@@ -17,7 +18,7 @@ import graphnn
 from graphnn import doctor, inspection
 from graphnn.compiler.dump import Dump, ops_text
 from graphnn.concrete import ConcreteFunction
-from graphnn.function import Inspectable, Method
+from graphnn.function import Function, Inspectable, Method
 from graphnn.runtime.errors import GraphnnError, hide_own_frames
 
 __all__ = ["main"]
@@ -101,13 +102,14 @@ def run_dump(options: argparse.Namespace) -> str:
         raise UsageError(f"give {TARGET}, or --ops for the table of ops")
     path, name = split_target(options.target)
     module = load_module(path)
+    kept = None if options.call is None else evaluate(options.call, module)
     function = find_function(module, path, name)
-    if options.call is not None:
-        evaluate(options.call, module)
     concrete = pick_trace(function, options, module, name)
     if options.explain:
         return function.explain()
-    return show(inspection.inspect_program(concrete.compiled), options)
+    text = show(inspection.inspect_program(concrete.compiled), options)
+    del kept  # what the call gave may hold the only reference to the function
+    return text
 
 
 def show(dump: Dump, options: argparse.Namespace) -> str:
@@ -155,7 +157,10 @@ def load_module(path: Path) -> ModuleType:
 
 
 def find_function(module: ModuleType, path: Path, name: str) -> Inspectable:
-    """The @function of a dotted name. Raises UsageError, which lists those there are."""
+    """The @function of a dotted name, or of that name inside the file's functions once called.
+
+    Raises UsageError, which lists those there are.
+    """
     known = [k for k, v in vars(module).items() if isinstance(v, Inspectable)]
     listed = f"  @functions of {path.name}: {', '.join(known) or 'none'}"
     if not name:
@@ -165,6 +170,9 @@ def find_function(module: ModuleType, path: Path, name: str) -> Inspectable:
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
+            inner = inner_functions(name)
+            if inner:
+                return inner[-1]
             raise UsageError(f"{path.name} has no {name}\n{listed}")
         value = getattr(value, part)
     if isinstance(value, Inspectable):
@@ -172,8 +180,13 @@ def find_function(module: ModuleType, path: Path, name: str) -> Inspectable:
     raise UsageError(f"{name} is a {type(value).__name__}, not a @function\n{listed}")
 
 
-def evaluate(expression: str, module: ModuleType) -> None:
-    """Run an example call among the names of the file.
+def inner_functions(name: str) -> list[Function]:
+    """The traced @functions of a name wherever they are: most are made inside other functions."""
+    return [f for f in gc.get_objects() if type(f) is Function and f.name == name and f.concretes]
+
+
+def evaluate(expression: str, module: ModuleType) -> Any:
+    """The value of an example call among the names of the file.
 
     Raises UsageError for what is no expression, UserError for what raises.
     """
@@ -182,7 +195,7 @@ def evaluate(expression: str, module: ModuleType) -> None:
     except SyntaxError as error:
         raise UsageError(f"--call {expression!r} is no Python expression: {error.msg}") from None
     try:
-        eval(code, vars(module))
+        return eval(code, vars(module))
     except Exception as error:
         raise UserError(f"--call {expression!r} raised {type(error).__name__}") from error
 

@@ -298,22 +298,28 @@ class GradientTape:
         by_id = {id(v): g for v, g in zip(flat, out, strict=True)}
         return [_total([by_id[id(v)] for v in group]) for group in values]
 
-    def _values_of(self, source: Any, needed: set[int]) -> list[Tensor]:
+    def _values_of(self, source: Any, needed: set[Any]) -> list[Tensor]:
         """The tensors that stand for a source, as far as the targets depend on them."""
         if isinstance(source, Tensor):
-            return [source] if id(source) in needed else []
+            return [source] if _key(source) in needed else []
         reads = [out for op, (value, *_), out in self.steps if op is READ and value is source]
-        return [r for r in reads if id(r) in needed]
+        return [r for r in reads if _key(r) in needed]
 
     def _outputs(self) -> list[Tensor]:
         return [v for _, _, out in self.steps for v in (out if type(out) is tuple else (out,))]
 
     def _constants(self) -> list[Tensor]:
         """Values that were computed, but not under this tape: paths end there."""
-        own = {id(v) for v in self._outputs()} | self.watched
+        own = {_key(v) for v in (*self._outputs(), *self._kept.values())}
         read = [i for op, inputs, _ in self.steps if op is not READ for i in inputs]
-        found = {id(v): v for v in (*read, *self._hidden) if id(v) not in own}
+        found = {_key(v): v for v in (*read, *self._hidden) if _key(v) not in own}
         return [v for v in found.values() if _is_computed(v)]
+
+
+def _key(value: Any) -> Any:
+    """What a tensor is in a trace: its node, since two tensors may stand for one."""
+    body = getattr(value, "_value", None)
+    return body.node if type(body) is Traced else id(value)
 
 
 def _is_computed(value: Any) -> bool:
@@ -321,15 +327,15 @@ def _is_computed(value: Any) -> bool:
     return type(body) is Traced and not isinstance(body.node.op, Input) and bool(body.node.inputs)
 
 
-def _needed(steps: Steps, targets: Sequence[Any]) -> set[int]:
-    """Ids of the values on which the targets depend differentiably."""
-    needed = {id(t) for t in targets}
+def _needed(steps: Steps, targets: Sequence[Any]) -> set[Any]:
+    """Keys of the values on which the targets depend differentiably."""
+    needed = {_key(t) for t in targets}
     for op, inputs, out in reversed(steps):
         if not differentiable(op):
             continue
         outs = out if type(out) is tuple else (out,)
-        if any(id(o) in needed and is_float(o.dtype) for o in outs):
-            needed.update(id(i) for i in inputs if is_float(i.dtype))
+        if any(_key(o) in needed and is_float(o.dtype) for o in outs):
+            needed.update(_key(i) for i in inputs if is_float(i.dtype))
     return needed
 
 

@@ -69,8 +69,8 @@ class SparseSoftmaxCrossEntropy(Composite):
     Raises OutOfRangeError for a label that is no class, ShapeError where the shapes do not fit.
 
     >>> loss = graphnn.nn.sparse_softmax_cross_entropy([[0.0, 0.0]], [1])
-    >>> [round(v, 4) for v in loss.numpy().tolist()]
-    [0.6931]
+    >>> [f"{v:.4f}" for v in loss.numpy().tolist()]
+    ['0.6931']
     """
 
     name, promotes = "sparse_softmax_cross_entropy", "none"
@@ -129,8 +129,8 @@ class SoftmaxCrossEntropy(Composite):
     Raises ShapeError where the shapes differ.
 
     >>> loss = graphnn.nn.softmax_cross_entropy([[0.0, 0.0]], [[0.0, 1.0]])
-    >>> [round(v, 4) for v in loss.numpy().tolist()]
-    [0.6931]
+    >>> [f"{v:.4f}" for v in loss.numpy().tolist()]
+    ['0.6931']
     """
 
     name = "softmax_cross_entropy"
@@ -179,8 +179,8 @@ class SigmoidCrossEntropy(Formula):
 
     logits x, targets t: floats, with broadcasting. Returns: their common dtype.
 
-    >>> round(graphnn.nn.sigmoid_cross_entropy(0.0, 1.0).numpy().item(), 4)
-    0.6931
+    >>> f"{graphnn.nn.sigmoid_cross_entropy(0.0, 1.0).numpy().item():.4f}"
+    '0.6931'
     """
 
     name, arity, accepts, promotes = "sigmoid_cross_entropy", 2, FLOATS, "float"

@@ -43,7 +43,10 @@ class Call:
             with mode(None):  # an iteration inside a trace or under a tape is not part of it
                 return self.function(*args)
         except Exception as error:
-            raise failure(error, self.what, index, self.function, element) from error.__cause__
+            failed = failure(error, self.what, index, self.function, element)
+            if failed is error:
+                raise
+            raise failed from error
 
     def element(self, element: Any, index: int) -> Any:
         """The element of arrays that the function returns."""
@@ -53,7 +56,8 @@ class Call:
         try:
             return map_leaves(to_array, result)
         except (DTypeError, ArgumentError) as error:
-            raise failure(error, self.what, index, self.function, element) from None
+            failure(error, self.what, index, self.function, element)
+            raise
 
 
 def failure(
@@ -77,17 +81,18 @@ def failure(
 def _place(entry: TracebackType | None, function: Any) -> Loc | None:
     """The line in the file of the user's function, else the innermost one outside libraries."""
     code = _code(function)
-    best: Loc | None = None
+    own = None if code is None or is_own_file(code.co_filename) else code.co_filename
+    inside = outside = None
     while entry is not None:
         file = entry.tb_frame.f_code.co_filename
-        if code is not None and file == code.co_filename and not is_own_file(file):
-            best = Loc(file, entry.tb_lineno)
-        elif best is None and not is_own_file(file) and not file.startswith(_LIBRARIES):
-            best = Loc(file, entry.tb_lineno)
+        if file == own:
+            inside = Loc(file, entry.tb_lineno)
+        elif not is_own_file(file) and not file.startswith(_LIBRARIES):
+            outside = Loc(file, entry.tb_lineno)
         entry = entry.tb_next
-    if best is None and code is not None and not is_own_file(code.co_filename):
-        return Loc(code.co_filename, code.co_firstlineno)
-    return best
+    if inside is None and outside is None and own is not None and code is not None:
+        return Loc(own, code.co_firstlineno)
+    return inside or outside
 
 
 def _code(function: Any) -> CodeType | None:

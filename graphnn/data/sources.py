@@ -345,7 +345,8 @@ class _GeneratorCursor(Cursor):
             raise
         except Exception as error:
             self.done = True  # a generator that raised is finished
-            raise failure(error, "Dataset.from_generator", self.at, self.stage.make) from None
+            failure(error, "Dataset.from_generator", self.at, self.stage.make)
+            raise
         self.at += 1
         return value
 

@@ -47,6 +47,15 @@ class Model:
 model = Model()
 number = 3
 
+
+def train():
+    @tf.function
+    def inner_step(x):
+        return tf.exp(x)
+
+    inner_step(tf.ones((5,)))
+    return inner_step
+
 if __name__ == "__main__":
     raise SystemExit("the main part must not run")
 """
@@ -101,6 +110,13 @@ def test_example_call(run: Run) -> None:
     status, out, _ = run("dump", "user.py:step", "--call", "step(tf.ones((4, 2)))")
     assert status == 0
     assert "1 Variable assigned, 1 in place" in out
+
+
+def test_function_inside_a_function(run: Run) -> None:
+    status, out, _ = run("dump", "user.py:inner_step", "--call", "train()")
+    assert status == 0 and out.startswith('inner_step(f32[5] "x")')
+    status, _, err = run("dump", "user.py:outer_step", "--call", "train()")
+    assert status == 2 and "user.py has no outer_step" in err
 
 
 def test_method(run: Run) -> None:

@@ -73,7 +73,8 @@ def test_limits(name: str, xs: list[float], expected: list[float], dtype: Any) -
     value = getattr(special, name)(np, np.array(xs, dtype))
     assert value.dtype == dtype
     np.testing.assert_array_equal(value, np.array(expected, dtype))
-    np.testing.assert_array_equal(np.signbit(value), np.signbit(np.array(expected)))
+    sure = ~np.isnan(value)
+    np.testing.assert_array_equal(np.signbit(value[sure]), np.signbit(np.array(expected)[sure]))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (2, 3), (20_000,)])
