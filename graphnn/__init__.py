@@ -9,7 +9,7 @@ if not (_here / "compiler").is_dir() and (_here.parent / "compiler" / "__init__.
     __path__.append(str(_here.parent))
 
 # ruff: noqa: E402 - imports come after the cure of __path__
-from graphnn import autodiff, dtypes, linalg, math, methods, nn, operators, ops, random, tree
+from graphnn import autodiff, dtypes, errors, linalg, math, methods, nn, operators, ops, random, tree
 from graphnn.autodiff import (
     custom_gradient,
     grad,
@@ -144,7 +144,6 @@ from graphnn.ops.reduction import (
     sum,
     var,
 )
-from graphnn.runtime import errors
 from graphnn.signature import TensorSpec
 from graphnn.state import executing_eagerly, init_scope
 from graphnn.tape import GradientTape, UnconnectedGradients

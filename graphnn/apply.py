@@ -352,4 +352,5 @@ def _numbers_dtype(values: Sequence[Any]) -> DType:
 
 
 def _kind(value: Any) -> DType:
-    return as_dtype(int if isinstance(value, Size) else type(value))
+    kind: Any = int if isinstance(value, Size) else type(value)
+    return as_dtype(kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from graphnn import inspection
 from graphnn.compiler.codegen.program import Built, Target, build_program
 from graphnn.compiler.ir.graph import Graph
+from graphnn.compiler.ir.verify import verifier
 from graphnn.compiler.passes.pipeline import Pipeline
 from graphnn.runtime.cpu import blas, pool
 from graphnn.runtime.execute import Executable
@@ -54,6 +56,9 @@ def compile_graph(
     """Compile a traced graph for this machine.
 
     pipeline: other passes than the default ones. target: another number of threads, no BLAS, or no
-    fusion, for tests and comparisons.
+    fusion, for tests and comparisons. After each pass the graph is verified; GRAPHNN_VERIFY=2 also
+    infers all types again and reads the text form back, 0 trusts the passes.
     """
-    return Compiled(graph, pipeline or Pipeline(), target or host_target())
+    level = int(os.environ.get("GRAPHNN_VERIFY", "1"))
+    default = Pipeline(callback=verifier(level) if level else None)
+    return Compiled(graph, pipeline or default, target or host_target())

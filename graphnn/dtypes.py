@@ -124,7 +124,8 @@ def result_type(*values: Any) -> DType:
         raise ArgumentError(
             "result_type", received="no argument", expected="tensors, dtypes or numbers"
         )
-    result = strong[0] if strong else as_dtype(type(numbers[0]))
+    kind: Any = type(numbers[0]) if numbers else None
+    result = strong[0] if strong else as_dtype(kind)
     for dtype in strong[1:]:
         result = promote(result, dtype)
     for number in numbers:
@@ -149,7 +150,8 @@ def finfo(dtype: Any) -> Any:
     1.1920928955078125e-07
     """
     of = _dtype_of(dtype)
-    return ml_dtypes.finfo(of) if of == bfloat16 else np.finfo(of)
+    make: Any = ml_dtypes.finfo if of == bfloat16 else np.finfo
+    return make(of)
 
 
 def iinfo(dtype: Any) -> Any:

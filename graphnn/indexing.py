@@ -102,7 +102,7 @@ def _spell_out(x: Tensor, keys: list[Any]) -> list[Any]:
         raise ArgumentError(
             "indexing", received="Ellipsis twice", expected="it at most once", fix="write one out"
         )
-    fill = [slice(None)] * (x.ndim - used)
+    fill: list[Any] = [slice(None)] * (x.ndim - used)
     if not any(k is Ellipsis for k in keys):
         keys = [*keys, Ellipsis]
     result: list[Any] = []

@@ -31,7 +31,7 @@ def _evaluate(node: Node, known: dict[Node, Any]) -> Any:
         return np.array(op.size, object)
     if isinstance(op, Constant):
         return op.value.astype(object) if op.value.dtype.kind in "iu" else None
-    inputs = [known.get(i) for i in node.inputs]
+    inputs: list[Any] = [known.get(i) for i in node.inputs]
     if not inputs or any(i is None for i in inputs):
         return None
     if op.name in _ARITHMETIC:

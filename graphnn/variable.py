@@ -131,7 +131,7 @@ class Variable(Operand):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         """Dtype of the elements."""
-        return self._buffer.dtype
+        return self._type.dtype
 
     def value(self) -> Tensor:
         """The current value; a tape that watches the Variable writes the read down."""

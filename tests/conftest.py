@@ -14,6 +14,9 @@ os.environ.setdefault(
     "GRAPHNN_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "objects")
 )
 
+# Every graph that any test compiles is verified in full after each pass.
+os.environ.setdefault("GRAPHNN_VERIFY", "2")
+
 Golden = Callable[[Path | str, str], None]
 
 

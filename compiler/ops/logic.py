@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -500,7 +501,7 @@ class _Like(Elementwise):
 
     promotes = "none"
     gradient = NoGradient("the values of the input are not used")
-    samples = _ONE
+    samples: ClassVar[Sequence[Sample]] = _ONE
 
     def fill(self) -> Any:
         """The number to fill with."""

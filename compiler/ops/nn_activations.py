@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from graphnn.compiler.ir.types import FLOATS, NUMBERS
 from graphnn.compiler.ops.arrays import Formula
@@ -22,7 +23,7 @@ class _Activation(Formula):
     """A float function of one element."""
 
     accepts, promotes = FLOATS, "float"
-    samples = _SAMPLES
+    samples: ClassVar[Sequence[Sample]] = _SAMPLES
 
 
 class Relu(Formula):

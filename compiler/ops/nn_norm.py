@@ -185,7 +185,7 @@ class BatchNormalization(Composite):
         shape = tuple(s if i == axis else 1 for i, s in enumerate(x.shape))
         values = [cast_op(ops, v, dtype) for v in values]
         if axis == len(shape) - 1:
-            return values
+            return list(values)
         return [ops.reshape(v, shape=shape) for v in values]
 
     def decompose(self, ops: Any, x: Any, *others: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphnn.data.blocks import Block, count, cut, join, pick, row
-from graphnn.data.elements import Array, leaves, map_leaves, zip_leaves
+from graphnn.data.elements import Array, map_leaves, zip_leaves
 from graphnn.data.specs import common
 from graphnn.data.stage import INFINITE, UNKNOWN, Cursor, Stage, State
 from graphnn.random import get_global_generator
@@ -45,9 +45,9 @@ class Take(Keeping):
 
     def size(self) -> int:
         size = self.child.size()
-        if size == UNKNOWN and self.count:
-            return UNKNOWN
-        return self.count if size == INFINITE else min(size, self.count) if self.count else 0
+        if size == INFINITE or not self.count:
+            return self.count
+        return UNKNOWN if size == UNKNOWN else min(size, self.count)
 
     def settings(self) -> str:
         return str(self.count)
@@ -318,8 +318,8 @@ class _ConcatenateCursor(Cursor):
 def fresh_seed() -> int:
     """A seed from graphnn.random's stream, so that `set_seed` makes it reproducible."""
     with init_scope():
-        words = np.asarray(get_global_generator().next())
-    return int.from_bytes(words.tobytes(), "little") & (2**64 - 1) ^ (int(words[2]) * 0x9E3779B9)
+        words = np.asarray(get_global_generator().next()).tolist()
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
 
 
 def _generator(seed: int, epoch: int, number: int) -> np.random.Generator:
@@ -526,8 +526,3 @@ def _exchange(held: Block, coming: Block, slots: Array) -> Block:
         return out
 
     return zip_leaves(swap, held, coming)
-
-
-def size_of_block(block: Block) -> int:
-    """Bytes of a block's arrays."""
-    return sum(a.nbytes for a in leaves(block))

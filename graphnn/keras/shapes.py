@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphnn import ops, tree
+from graphnn import tree
+from graphnn.apply import convert
+from graphnn.compiler.ir.types import as_dtype
 
 
 def shape_of(tensor: Any) -> tuple[int | None, ...]:
@@ -45,10 +47,10 @@ def map_shapes(function: Callable[[tuple[int | None, ...]], Any], shapes: Any) -
 
 def count_of(tensor: Any, dtype: Any) -> Any:
     """Number of elements as a 0-d tensor; right also where a size is symbolic."""
-    return ops.cast(ops.size(tensor), dtype)
+    return convert(tensor.size, as_dtype(dtype))
 
 
 def batch_size_of(structure: Any, dtype: Any = "float32") -> Any:
-    """Size of the first axis of the first tensor, as a 0-d tensor."""
+    """Size of the first axis of the first tensor, as a 0-d tensor; 1 for a 0-d tensor."""
     first = next(t for t in tree.flatten(structure) if t is not None)
-    return ops.cast(ops.shape(first)[0], dtype)
+    return convert(first.shape[0] if first.shape else 1, as_dtype(dtype))

@@ -131,7 +131,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
         return TENSOR_OPS.broadcast_to(convert(fill_value, _dtype(dtype)), shape=sizes)  # type: ignore[no-any-return]
     if isinstance(fill_value, np.generic):
         dtype, fill_value = dtype or fill_value.dtype, fill_value.item()
-    wanted = as_dtype(type(fill_value)) if dtype is None else as_dtype(dtype)
+    kind: Any = type(fill_value) if dtype is None else dtype
+    wanted = as_dtype(kind)
     _check_number(fill_value, wanted)
     return TENSOR_OPS.full(shape=sizes, dtype=wanted.name, value=fill_value)  # type: ignore[no-any-return]
 
@@ -313,7 +314,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
             "meshgrid", received=f"indexing={indexing!r}", expected="'xy' or 'ij'", fix="choose one"
         )
     axes = [convert(a) for a in arrays]
-    order = list(np.arange(len(axes)))
+    order: list[int] = np.arange(len(axes)).tolist()
     if indexing == "xy" and len(axes) > 1:
         order[0], order[1] = 1, 0
     sizes: list[Any] = [None] * len(axes)

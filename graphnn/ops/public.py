@@ -30,7 +30,8 @@ def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     ready = _ready(op, inputs)
     if ready is not None:
         return apply(op, *ready)
-    tensors = promoted(inputs, op.promotes, getattr(op, "fixed_inputs", ()))
+    fixed: tuple[int, ...] = getattr(op, "fixed_inputs", ())
+    tensors = promoted(inputs, op.promotes, fixed)
     if op.promotes == "none":
         op.infer(*map(type_of, tensors))
     elif any(t.dtype not in op.accepts for t in tensors):
@@ -40,7 +41,8 @@ def call_op(op: Op, inputs: Sequence[Any]) -> Any:
 
 def _ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
     """The inputs where nothing has to be converted or checked; None otherwise."""
-    accepted = _accepted(type(op))
+    cls: Any = type(op)
+    accepted = _accepted(cls)
     tensors, first = [], None
     for value in inputs:
         tensor = value if type(value) is Tensor else None

@@ -157,8 +157,6 @@ def test_outer_tape_opened_later(mode: Any) -> None:
     check(mode, f, 3 * 4.0 + 2 * 3 * 2.0 * 2.0, np.float32(2.0))
 
 
-
-
 @MODES
 def test_stop_recording_and_stop_gradient(mode: Any) -> None:
     def f(x: Any) -> Any:

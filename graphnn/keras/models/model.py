@@ -7,7 +7,6 @@ from typing import Any
 
 from graphnn.keras.layers.abstract import output_shape_of
 from graphnn.keras.layers.base import Layer
-from graphnn.keras.layers.tracking import unique
 from graphnn.keras.models.summary import summary_text
 from graphnn.keras.models.trainer import Trainer
 from graphnn.runtime.errors import ArgumentError
@@ -75,8 +74,3 @@ class Model(Trainer, Layer):
         Shapes are known after the first call or `build`. print_fn: takes the text.
         """
         (print_fn or print)(summary_text(self, line_length))
-
-    @property
-    def optimizer_variables(self) -> list[Any]:
-        """State of the optimizer; empty before `compile`."""
-        return unique(self.optimizer.variables) if self.optimizer is not None else []

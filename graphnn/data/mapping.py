@@ -1,0 +1,238 @@
+"""Stages that call users' functions on each element: map, filter, and errors that are passed by."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+import numpy as np
+
+from graphnn.data.calls import Call
+from graphnn.data.specs import common, is_fixed, spec_of
+from graphnn.data.stage import UNKNOWN, Cursor, Stage, State
+from graphnn.data.threads import Pool
+from graphnn.runtime.errors import ArgumentError
+from graphnn.tensor import Operand
+
+
+class Map(Stage):
+    """A function of each element, called by `workers` threads (0: by the thread that iterates)."""
+
+    name = "map"
+
+    def __init__(self, child: Stage, call: Call, workers: int = 0, ordered: bool = True) -> None:
+        super().__init__(child)
+        self.child, self.call, self.workers, self.ordered = child, call, workers, ordered
+        self._spec: Any = None
+
+    def open(self) -> Cursor:
+        if self.workers:
+            return _ParallelMapCursor(self)
+        return _MapCursor(self.child.open(), self.call)
+
+    def spec(self) -> Any:
+        """Found by calling the function on the first element; batches are tried in two sizes, which
+        tells the sizes that change from those that do not."""
+        if self._spec is None:
+            tries = (2,) if is_fixed(self.child.spec()) else (2, 3)
+            self._spec = common(*(spec_of(self.example(rows)) for rows in tries))
+        return self._spec
+
+    def example(self, rows: int) -> Any:
+        return self.call.element(self.child.example(rows), 0)
+
+
+class _MapCursor(Cursor):
+    def __init__(self, child: Cursor, call: Call) -> None:
+        super().__init__(child)
+        self.child, self.call, self.at = child, call.element, 0
+
+    def next(self) -> Any:
+        element = self.child.next()
+        self.at += 1
+        return self.call(element, self.at - 1)
+
+    def restart(self) -> None:
+        super().restart()
+        self.at = 0
+
+    def save(self) -> State:
+        return {"at": self.at, **super().save()}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.at = state["at"]
+
+
+class _Task:
+    """An element on its way through the function."""
+
+    __slots__ = ("element", "error", "future", "index")
+
+    def __init__(self, index: int, element: Any, future: Future[Any] | None) -> None:
+        self.index, self.element, self.future = index, element, future
+        self.error: Exception | None = None
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        assert_future = self.future
+        return None if assert_future is None else assert_future.result()
+
+
+class _ParallelMapCursor(Cursor):
+    """Keeps twice as many elements under way as there are threads, so that a slow one does not
+    stop the others. A position holds their inputs, for which the function is called again."""
+
+    def __init__(self, stage: Map) -> None:
+        self.child = stage.child.open()
+        super().__init__(self.child)
+        self.call, self.ordered = stage.call.element, stage.ordered
+        self.most = 2 * stage.workers
+        self.pool = Pool(stage.workers, "map")
+        self.tasks: deque[_Task] = deque()
+        self.at, self.ended = 0, False
+
+    def next(self) -> Any:
+        self._refill()
+        if not self.tasks:
+            raise StopIteration
+        task = self.tasks.popleft() if self.ordered else self._first_done()
+        result = task.result()
+        self._refill()  # so that the threads work while the element is used
+        return result
+
+    def _first_done(self) -> _Task:
+        futures = [task.future for task in self.tasks if task.future is not None]
+        if len(futures) == len(self.tasks):
+            wait(futures, return_when=FIRST_COMPLETED)
+        for position, task in enumerate(self.tasks):
+            if task.future is None or task.future.done():
+                break
+        del self.tasks[position]
+        return task
+
+    def _refill(self) -> None:
+        while not self.ended and len(self.tasks) < self.most:
+            try:
+                element = self.child.next()
+            except StopIteration:
+                self.ended = True
+                return
+            except Exception as error:  # is raised when its turn comes
+                failed = _Task(self.at, None, None)
+                failed.error = error
+                self.tasks.append(failed)
+                return
+            self._start(self.at, element)
+            self.at += 1
+
+    def _start(self, index: int, element: Any) -> None:
+        self.tasks.append(_Task(index, element, self.pool.submit(self.call, element, index)))
+
+    def restart(self) -> None:
+        self._drop()
+        super().restart()
+        self.at, self.ended = 0, False
+
+    def _drop(self) -> None:
+        for task in self.tasks:
+            if task.future is not None and not task.future.cancel():
+                wait([task.future])
+        self.tasks.clear()
+
+    def save(self) -> State:
+        waiting = [(t.index, t.element) for t in self.tasks if t.error is None]
+        return {"at": self.at, "ended": self.ended, "waiting": waiting, **super().save()}
+
+    def restore(self, state: State) -> None:
+        self._drop()
+        super().restore(state)
+        self.at, self.ended = state["at"], state["ended"]
+        for index, element in state["waiting"]:
+            self._start(index, element)
+
+    def close(self) -> None:
+        futures = [task.future for task in self.tasks if task.future is not None]
+        self.pool.close(futures)
+        super().close()
+
+
+class Filter(Stage):
+    """The elements for which a function says yes."""
+
+    name = "filter"
+
+    def __init__(self, child: Stage, call: Call) -> None:
+        super().__init__(child)
+        self.child, self.call = child, call
+
+    def open(self) -> Cursor:
+        return _FilterCursor(self.child.open(), self.call)
+
+    def size(self) -> int:
+        return 0 if self.child.size() == 0 else UNKNOWN
+
+
+class _FilterCursor(_MapCursor):
+    def __init__(self, child: Cursor, call: Call) -> None:
+        super().__init__(child, call)
+        self.keeps: Callable[[Any, int], Any] = call
+
+    def next(self) -> Any:
+        while True:
+            element = self.child.next()
+            self.at += 1
+            if _truth(self.keeps(element, self.at - 1)):
+                return element
+
+
+def _truth(answer: Any) -> bool:
+    if isinstance(answer, bool | np.bool_):
+        return bool(answer)
+    array = np.asarray(answer) if isinstance(answer, Operand | np.ndarray) else None
+    if array is None or array.dtype != np.bool_ or array.size != 1:
+        raise ArgumentError(
+            "Dataset.filter",
+            received=f"an answer of type {type(answer).__name__}: {answer!r}",
+            expected="True or False, or a boolean tensor with one element",
+            fix="compare, or reduce with graphnn.all or graphnn.any",
+        )
+    return bool(array.item())
+
+
+class IgnoreErrors(Stage):
+    """All elements but those whose computation raises."""
+
+    name = "ignore_errors"
+
+    def __init__(self, child: Stage, log: bool) -> None:
+        super().__init__(child)
+        self.child, self.log = child, log
+
+    def open(self) -> Cursor:
+        return _IgnoreErrorsCursor(self.child.open(), self.log)
+
+    def size(self) -> int:
+        return 0 if self.child.size() == 0 else UNKNOWN
+
+
+class _IgnoreErrorsCursor(Cursor):
+    def __init__(self, child: Cursor, log: bool) -> None:
+        super().__init__(child)
+        self.child, self.log = child, log
+
+    def next(self) -> Any:
+        while True:
+            try:
+                return self.child.next()
+            except StopIteration:
+                raise
+            except Exception as error:
+                if self.log:
+                    notes = "; ".join(getattr(error, "__notes__", ()))
+                    text = f"Dataset.ignore_errors: {type(error).__name__}: {error} {notes}"
+                    warnings.warn(text, RuntimeWarning, stacklevel=2)

@@ -1,0 +1,57 @@
+"""Worker threads of one cursor, which are gone when the cursor is closed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+AUTOTUNE = -1
+_MOST = 16
+_PATIENCE = 5.0  # seconds that closing waits for a call of the user's code
+
+
+def cores() -> int:
+    """Cores that this process may use, at most 16: what AUTOTUNE means for parallel calls."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), _MOST)
+    return min(os.cpu_count() or 1, _MOST)
+
+
+class Pool:
+    """Threads that are started with the first task. They hold no reference to the cursor, so that
+    an iterator that nobody holds any more is closed by its finaliser."""
+
+    def __init__(self, workers: int, name: str) -> None:
+        self.workers, self.name = workers, name
+        self._executor: ThreadPoolExecutor | None = None
+        self._own: set[int] = set()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Run a call in a worker."""
+        if self._executor is None:
+            own = self._own
+            self._executor = ThreadPoolExecutor(
+                self.workers,
+                thread_name_prefix=f"graphnn-data-{self.name}",
+                initializer=lambda: own.add(threading.get_ident()),
+            )
+        return self._executor.submit(function, *args)
+
+    def close(self, running: Iterable[Future[Any]]) -> bool:
+        """Cancel waiting tasks and wait for the running ones; returns whether they have ended.
+
+        A call that does not return within seconds is left behind: its thread ends with it.
+        """
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return True
+        tasks = [task for task in running if not task.cancel()]
+        if threading.get_ident() in self._own:  # a finaliser that runs in one of the workers
+            executor.shutdown(wait=False, cancel_futures=True)
+            return False
+        ended = not wait(tasks, _PATIENCE).not_done
+        executor.shutdown(wait=ended, cancel_futures=True)
+        return ended

@@ -1,0 +1,31 @@
+"""The errors that graphnn raises on purpose: each names the user's line and how to fix it."""
+
+from graphnn.runtime.errors import (
+    ArgumentError,
+    CheckError,
+    DTypeError,
+    GradientError,
+    GraphError,
+    GraphnnError,
+    LeakError,
+    OutOfRangeError,
+    ParseError,
+    ShapeError,
+    StateError,
+    TraceError,
+)
+
+__all__ = [
+    "ArgumentError",
+    "CheckError",
+    "DTypeError",
+    "GradientError",
+    "GraphError",
+    "GraphnnError",
+    "LeakError",
+    "OutOfRangeError",
+    "ParseError",
+    "ShapeError",
+    "StateError",
+    "TraceError",
+]
