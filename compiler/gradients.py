@@ -92,7 +92,8 @@ def _apply_rule(ops: Any, step: Step, gradients: dict[int, Any]) -> Sequence[Any
             fix="wrap it in custom_gradient, or stop the gradient before it",
             loc=step.loc,
         )
-    return step.op.grad(ops, *step.inputs, out=step.out, g=g)
+    found: Sequence[Any] = step.op.grad(ops, *step.inputs, out=step.out, g=g)
+    return found
 
 
 def _accumulate(ops: Any, gradients: dict[int, Any], value: Any, g: Any) -> None:

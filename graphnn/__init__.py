@@ -9,7 +9,19 @@ if not (_here / "compiler").is_dir() and (_here.parent / "compiler" / "__init__.
     __path__.append(str(_here.parent))
 
 # ruff: noqa: E402 - imports come after the cure of __path__
-from graphnn import autodiff, dtypes, errors, linalg, math, methods, nn, operators, ops, random, tree
+from graphnn import (
+    autodiff,
+    dtypes,
+    errors,
+    linalg,
+    math,
+    methods,
+    nn,
+    operators,
+    ops,
+    random,
+    tree,
+)
 from graphnn.autodiff import (
     custom_gradient,
     grad,

@@ -155,7 +155,7 @@ class TensorOps(Ops):
     def __getattr__(self, name: str) -> Callable[..., Any]:
         call = super().__getattr__(name)
         cls = REGISTRY[name]
-        if cls.__dataclass_fields__:  # type: ignore[attr-defined]
+        if cls.__dataclass_fields__:
             return call
         op = cls()
 

@@ -15,7 +15,7 @@ from graphnn.sizes import known_value
 from graphnn.state import state
 from graphnn.tensor import Operand, Tensor, Traced
 
-_BASIC = {int, slice, type(None), type(Ellipsis)}
+_BASIC: set[Any] = {int, slice, type(None), type(...)}
 _GAP = object()  # an Ellipsis that stands for no axis, yet keeps index arrays apart
 
 
@@ -47,7 +47,7 @@ def getitem(self: Operand, key: Any) -> Tensor:
     if arrays:
         return _index(y, parts, arrays, new, places)
     shape = _result_shape(parts, new)
-    return y if shape == tuple(y.shape) else TENSOR_OPS.reshape(y, shape=shape)  # type: ignore[no-any-return]
+    return y if shape == tuple(y.shape) else TENSOR_OPS.reshape(y, shape=shape)
 
 
 def _eager_part(array: np.ndarray[Any, Any], key: Any) -> Tensor | None:

@@ -84,8 +84,8 @@ def install() -> None:
     named |= {"ravel": _flatten, "copy": _copy}
     for name, function in named.items():
         setattr(Operand, name, function)
-    Operand.T = property(_transposed)
-    Operand.mT = property(_matrix_transposed)
+    for name, getter in (("T", _transposed), ("mT", _matrix_transposed)):
+        setattr(Operand, name, property(getter))
 
 
 install()

@@ -117,7 +117,7 @@ def dropout(
     >>> graphnn.nn.dropout([1.0, 2.0], rate=0.0).numpy()
     array([1., 2.], dtype=float32)
     """
-    x, share = _float(x), float(rate)
+    features, share = _float(x), float(rate)
     if not 0 <= share < 1:
         raise ArgumentError(
             "dropout",
@@ -126,10 +126,10 @@ def dropout(
             fix="give the share of elements to drop, e.g. 0.5",
         )
     if not share:
-        return x
-    noise = () if noise_shape is None else _noise_shape(x, noise_shape)
+        return features
+    noise = () if noise_shape is None else _noise_shape(features, noise_shape)
     op = _nn.Dropout(rate=share, noise_shape=noise)
-    return apply(op, x, random._state(seed))  # type: ignore[no-any-return]
+    return apply(op, features, random._state(seed))  # type: ignore[no-any-return]
 
 
 def _noise_shape(x: Tensor, noise_shape: Any) -> tuple[Any, ...]:
@@ -204,7 +204,7 @@ def batch_normalization(
         return call(_norm.BatchNormalization, [x, *wide], settings)  # type: ignore[no-any-return]
     factor = elementwise.rsqrt(convert(variance) + small)
     factor = factor if scale is None else factor * scale
-    result = (x - convert(mean)) * factor
+    result: Tensor = (x - convert(mean)) * factor
     return result if offset is None else result + offset
 
 

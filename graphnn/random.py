@@ -356,9 +356,8 @@ def randint(
         "high": int(integer(maxval, "maxval of random.randint")),
         "dtype": (int32 if dtype is None else as_dtype(dtype)).name,
     }
-    return call(
-        _ops.RandomIntegers, (_checked_state(_ops.RandomIntegers, settings, seed),), settings
-    )  # type: ignore[no-any-return]
+    words = _checked_state(_ops.RandomIntegers, settings, seed)
+    return call(_ops.RandomIntegers, (words,), settings)  # type: ignore[no-any-return]
 
 
 def _checked_state(cls: Any, settings: dict[str, Any], seed: Any) -> Tensor:

@@ -296,12 +296,12 @@ class Tensor(Operand):
         self._value = value
 
     @property
-    def shape(self) -> Shape:  # type: ignore[override]
+    def shape(self) -> Shape:
         """Sizes of the axes."""
         return Shape(self._value.shape)
 
     @property
-    def dtype(self) -> DType:  # type: ignore[override]
+    def dtype(self) -> DType:
         """Dtype of the elements."""
         return self._value.dtype  # type: ignore[no-any-return]
 

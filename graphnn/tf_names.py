@@ -142,9 +142,9 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: Any = None) -> 
     >>> graphnn.clip_by_norm([3.0, 4.0], 1.0).numpy()
     array([0.6, 0.8], dtype=float32)
     """
-    x = convert(t)
-    length = reduction.norm(x, axis=axes, keepdims=True)
-    return x * clip_norm / elementwise.maximum(length, clip_norm)
+    length = reduction.norm(t, axis=axes, keepdims=True)
+    scaled: Tensor = convert(t) * clip_norm / elementwise.maximum(length, clip_norm)
+    return scaled
 
 
 def global_norm(t_list: Any, name: Any = None) -> Tensor:

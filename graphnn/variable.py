@@ -124,12 +124,12 @@ class Variable(Operand):
     # ---- reading -------------------------------------------------------------------------
 
     @property
-    def shape(self) -> Shape:  # type: ignore[override]
+    def shape(self) -> Shape:
         """Sizes of the axes."""
         return Shape(self._buffer.shape)
 
     @property
-    def dtype(self) -> DType:  # type: ignore[override]
+    def dtype(self) -> DType:
         """Dtype of the elements."""
         return self._type.dtype
 

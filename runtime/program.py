@@ -52,7 +52,7 @@ class Step:
 
     kernel: name of the native function ("" for a host call). starts, finishes: whether the kernel
     has functions to run before and after its parts. symbols: sizes it reads, in order.
-    host: function(arrays) -> arrays for a call back; inputs and outputs are its slots.
+    host: function(arrays, sizes by name) -> arrays for a call back; inputs and outputs are its slots.
     nodes: what it computes, in words, for people.
     """
 
@@ -62,7 +62,7 @@ class Step:
     finishes: bool = False
     symbols: tuple[str, ...] = ()
     checks: tuple[CheckSite, ...] = ()
-    host: Callable[[list[Any]], Any] | None = None
+    host: Callable[[list[Any], dict[str, int]], Any] | None = None
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     title: str = ""

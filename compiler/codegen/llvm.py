@@ -110,6 +110,8 @@ class _Scope:
 class _Function(ScalarPrinter):
     """Text of one function, emitted top to bottom."""
 
+    module: _Module
+
     def __init__(self, module: _Module, name: str) -> None:
         self.module, self.name = module, name
         self.head: list[str] = []

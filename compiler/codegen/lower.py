@@ -92,6 +92,7 @@ class Builder:
         return self.known[key]
 
     def compute(self, node: Node, linear: Any) -> Scalar:
+        """The element, when it is asked for the first time."""
         if node in self.partition.inlined:
             return self.element(node, linear)
         return self.emit.load(self.buffer(node), linear)
@@ -138,6 +139,15 @@ class Builder:
         )
         nodes = {b: n for n, b in self.buffers.items()}
         return Lowered(kernel, nodes, [b for b in self.scratch if b in used])
+
+
+class _Trial(Builder):
+    """Computes a group's members in place of loading them, to see what they read in a frame."""
+
+    def compute(self, node: Node, linear: Any) -> Scalar:
+        if node in self.group.levels and not isinstance(node.op, Reduce):
+            return self.element(node, linear)
+        return super().compute(node, linear)
 
 
 class _Rows(Builder):
@@ -214,25 +224,17 @@ class _Rows(Builder):
         return candidates[-1]
 
     def _is_affine(self, frame: Frame) -> bool:
-        trial = Builder(self.partition, Group("loop", frame, {}))
-        trial.compute = lambda n, at: self._trial(trial, frame, n, at)  # type: ignore[method-assign]
+        trial = _Trial(self.partition, Group("loop", frame, self.group.levels))
         inner = Var("j", frame.cols) if frame.cols != 1 else Var("i", frame.rows)
         for node, level in self.group.levels.items():
-            if level == "full":
-                value = trial.value(node, frame.linear("full"))
-            elif isinstance(node.op, Reduce):
-                value = trial.value(node.inputs[0], frame.linear("full"))
-            else:
+            reduces = isinstance(node.op, Reduce)
+            if level != "full" and not reduces:
                 continue
+            value = trial.value(node.inputs[0] if reduces else node, frame.linear("full"))
             for e in expressions((value,)):
                 if e.op == "load" and not is_affine(e.attrs[1], inner):
                     return False
         return True
-
-    def _trial(self, trial: Builder, frame: Frame, node: Node, linear: Any) -> Scalar:
-        if node in self.group.levels and not isinstance(node.op, Reduce):
-            return trial.element(node, linear)
-        return Builder.compute(trial, node, linear)
 
     def _find_stages(self) -> dict[Node, int]:
         """For each member the number of sweeps that must be over before it is known."""

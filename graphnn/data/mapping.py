@@ -12,7 +12,7 @@ import numpy as np
 
 from graphnn.data.calls import Call
 from graphnn.data.specs import common, is_fixed, spec_of
-from graphnn.data.stage import UNKNOWN, Cursor, Stage, State
+from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, failed_ahead
 from graphnn.data.threads import Pool
 from graphnn.runtime.errors import ArgumentError
 from graphnn.tensor import Operand
@@ -67,20 +67,16 @@ class _MapCursor(Cursor):
         self.at = state["at"]
 
 
+_NO_INPUT = object()
+
+
 class _Task:
     """An element on its way through the function."""
 
-    __slots__ = ("element", "error", "future", "index")
+    __slots__ = ("element", "future", "index")
 
-    def __init__(self, index: int, element: Any, future: Future[Any] | None) -> None:
+    def __init__(self, index: int, element: Any, future: Future[Any]) -> None:
         self.index, self.element, self.future = index, element, future
-        self.error: Exception | None = None
-
-    def result(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        assert_future = self.future
-        return None if assert_future is None else assert_future.result()
 
 
 class _ParallelMapCursor(Cursor):
@@ -101,19 +97,15 @@ class _ParallelMapCursor(Cursor):
         if not self.tasks:
             raise StopIteration
         task = self.tasks.popleft() if self.ordered else self._first_done()
-        result = task.result()
+        result = task.future.result()
         self._refill()  # so that the threads work while the element is used
         return result
 
     def _first_done(self) -> _Task:
-        futures = [task.future for task in self.tasks if task.future is not None]
-        if len(futures) == len(self.tasks):
-            wait(futures, return_when=FIRST_COMPLETED)
-        for position, task in enumerate(self.tasks):
-            if task.future is None or task.future.done():
-                break
-        del self.tasks[position]
-        return task
+        wait([task.future for task in self.tasks], return_when=FIRST_COMPLETED)
+        done = next(task for task in self.tasks if task.future.done())
+        self.tasks.remove(done)
+        return done
 
     def _refill(self) -> None:
         while not self.ended and len(self.tasks) < self.most:
@@ -123,9 +115,9 @@ class _ParallelMapCursor(Cursor):
                 self.ended = True
                 return
             except Exception as error:  # is raised when its turn comes
-                failed = _Task(self.at, None, None)
-                failed.error = error
-                self.tasks.append(failed)
+                failed: Future[Any] = Future()
+                failed.set_exception(error)
+                self.tasks.append(_Task(self.at, _NO_INPUT, failed))
                 return
             self._start(self.at, element)
             self.at += 1
@@ -139,13 +131,14 @@ class _ParallelMapCursor(Cursor):
         self.at, self.ended = 0, False
 
     def _drop(self) -> None:
-        for task in self.tasks:
-            if task.future is not None and not task.future.cancel():
-                wait([task.future])
+        wait([task.future for task in self.tasks if not task.future.cancel()])
         self.tasks.clear()
 
     def save(self) -> State:
-        waiting = [(t.index, t.element) for t in self.tasks if t.error is None]
+        for task in self.tasks:
+            if task.element is _NO_INPUT:
+                raise failed_ahead(task.future.exception())
+        waiting = [(task.index, task.element) for task in self.tasks]
         return {"at": self.at, "ended": self.ended, "waiting": waiting, **super().save()}
 
     def restore(self, state: State) -> None:
@@ -156,8 +149,7 @@ class _ParallelMapCursor(Cursor):
             self._start(index, element)
 
     def close(self) -> None:
-        futures = [task.future for task in self.tasks if task.future is not None]
-        self.pool.close(futures)
+        self.pool.close([task.future for task in self.tasks])
         super().close()
 
 

@@ -7,9 +7,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from graphnn.data.ordering import Keeping
-from graphnn.data.stage import Cursor, Stage, State
+from graphnn.data.stage import Cursor, Stage, State, failed_ahead
 from graphnn.data.threads import Pool
-from graphnn.runtime.errors import StateError
 
 _END = object()
 
@@ -47,11 +46,12 @@ class _PrefetchCursor(Cursor):
         self.ended = False
 
     def next(self) -> Any:
+        if not self.ended:
+            self._refill()
         if self.ready:
             return self.ready.popleft()
         if self.ended:
             raise StopIteration
-        self._refill()
         element = self.tasks.popleft().result()
         if element is _END:
             self.ended = True
@@ -61,24 +61,20 @@ class _PrefetchCursor(Cursor):
         return element
 
     def _refill(self) -> None:
-        while len(self.tasks) < self.ahead:
+        while len(self.tasks) + len(self.ready) < self.ahead:
             self.tasks.append(self.pool.submit(_pull, self.child))
 
-    def _settle(self) -> list[Any]:
-        """The elements that were made ahead, when the thread is at rest."""
-        elements = []
+    def _settle(self) -> None:
+        """Wait until the thread is at rest; what it has made is ready."""
+        self.tasks = deque(task for task in self.tasks if not task.cancel())
         for task in self.tasks:
-            if not task.cancel():
-                elements.append(task)
-        try:
-            return [task.result() for task in elements]
-        except Exception as error:
-            raise StateError(
-                "the position of an iterator",
-                received=f"an element that was prefetched and failed: {type(error).__name__}",
-                expected="elements without errors in the buffers",
-                fix="read on until the error is raised, or correct the function",
-            ) from error
+            error = task.exception()
+            if error is not None:
+                raise failed_ahead(error)
+        made = [task.result() for task in self.tasks]
+        self.ready.extend(element for element in made if element is not _END)
+        self.ended = self.ended or len(made) > 0 and made[-1] is _END
+        self.tasks.clear()
 
     def restart(self) -> None:
         self._quiet()
@@ -93,12 +89,7 @@ class _PrefetchCursor(Cursor):
         self.ready.clear()
 
     def save(self) -> State:
-        self.ready.extend(self._settle())
-        self.tasks.clear()
-        if self.ready and self.ready[-1] is _END:
-            self.ended = True
-        while self.ready and self.ready[-1] is _END:
-            self.ready.pop()
+        self._settle()
         return {"ready": list(self.ready), "ended": self.ended, **super().save()}
 
     def restore(self, state: State) -> None:

@@ -152,6 +152,16 @@ class Source(Stage):
         return first_element(self)
 
 
+def failed_ahead(error: BaseException | None) -> StateError:
+    """Why a position cannot be saved: an element failed that nobody has asked for yet."""
+    return StateError(
+        "the position of an iterator",
+        received=f"an element that was made ahead and failed: {type(error).__name__}: {error}",
+        expected="elements without errors in the buffers",
+        fix="read on until the error is raised, or correct the function",
+    )
+
+
 def is_structure_of(kind: type, value: Any) -> bool:
     """Whether all leaves are objects of a class."""
     return all(isinstance(leaf, kind) for leaf in leaves(value)) and (

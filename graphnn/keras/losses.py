@@ -27,6 +27,7 @@ __all__ = [
     "sparse_categorical_crossentropy",
 ]
 
+HALF = ("float16", "bfloat16")
 EPSILON = 1e-7  # probabilities are kept this far from 0 and 1, as in Keras
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "none", "mean_with_sample_weight", "auto", None)
 
@@ -104,8 +105,9 @@ class Loss:
         y_true, y_pred: targets and predictions, shapes as `call` takes them.
         sample_weight: optional weights, broadcast against the values per example.
         """
-        y_pred = ops.asarray(y_pred)
-        y_true = ops.asarray(y_true)
+        y_pred, y_true = ops.asarray(y_pred), ops.asarray(y_true)
+        if y_pred.dtype.name in HALF:
+            y_pred = ops.cast(y_pred, "float32")  # a sum over a batch needs more digits
         return reduce_weighted(self.call(y_true, y_pred), sample_weight, self.reduction)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:

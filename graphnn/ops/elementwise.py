@@ -44,6 +44,6 @@ globals().update(_functions)
 __all__ = sorted(_functions)
 
 
-def __getattr__(name: str) -> Callable[..., Any]:
+def __getattr__(name: str) -> Any:
     # Only for type checkers: every function is in the module's namespace already.
     raise AttributeError(f"graphnn has no element-wise function {name!r}")

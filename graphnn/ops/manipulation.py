@@ -168,18 +168,18 @@ def permute_dims(x: Any, /, axes: Sequence[int]) -> Tensor:
     >>> graphnn.permute_dims(graphnn.zeros((2, 3, 4)), (2, 0, 1)).shape
     (4, 2, 3)
     """
-    x = convert(x)
-    order = axes_of(axes, x.ndim, "permute_dims")
-    if len(order) != x.ndim:
+    tensor = convert(x)
+    order = axes_of(axes, tensor.ndim, "permute_dims")
+    if len(order) != tensor.ndim:
         raise ArgumentError(
             "permute_dims",
-            received=f"axes {tuple(axes)} for a tensor with {x.ndim} axes",
+            received=f"axes {tuple(axes)} for a tensor with {tensor.ndim} axes",
             expected="each axis once",
             fix="name all axes",
         )
-    if order == tuple(np.arange(x.ndim)):
-        return x
-    return TENSOR_OPS.permute_dims(x, axes=order)  # type: ignore[no-any-return]
+    if list(order) == sorted(order):
+        return tensor
+    return TENSOR_OPS.permute_dims(tensor, axes=order)  # type: ignore[no-any-return]
 
 
 def transpose(x: Any, perm: Any = None, conjugate: bool = False, name: Any = None) -> Tensor:

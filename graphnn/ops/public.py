@@ -10,7 +10,7 @@ from typing import Any
 
 from graphnn.apply import apply, promoted, type_of
 from graphnn.compiler.ir.types import is_float
-from graphnn.compiler.ops.base import Op
+from graphnn.compiler.ops.base import Elementwise, Op
 from graphnn.tensor import Operand, Tensor
 
 _EMPTY = inspect.Parameter.empty
@@ -30,7 +30,7 @@ def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     ready = _ready(op, inputs)
     if ready is not None:
         return apply(op, *ready)
-    fixed: tuple[int, ...] = getattr(op, "fixed_inputs", ())
+    fixed = op.fixed_inputs if isinstance(op, Elementwise) else ()
     tensors = promoted(inputs, op.promotes, fixed)
     if op.promotes == "none":
         op.infer(*map(type_of, tensors))
@@ -64,7 +64,7 @@ def _ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
 @cache
 def _accepted(cls: type[Op]) -> frozenset[Any]:
     """Dtypes that an op takes as they are, when all inputs have one."""
-    if cls.promotes == "none" or getattr(cls, "fixed_inputs", ()):
+    if cls.promotes == "none" or (issubclass(cls, Elementwise) and cls.fixed_inputs):
         return frozenset()
     return frozenset(d for d in cls.accepts if cls.promotes == "common" or is_float(d))
 
@@ -99,7 +99,7 @@ def public(cls: type[Op], arity: int) -> Callable[..., Any]:
     `name` is accepted and ignored, for TensorFlow code that names its operations.
     """
     names = input_names(cls, arity)
-    settings = fields(cls)  # type: ignore[arg-type]
+    settings = fields(cls)
     fast = plain(cls) if all(f.default is not MISSING for f in settings) else None
     accepts = frozenset(cls.accepts)
 
@@ -134,7 +134,7 @@ def _with_keywords(
         given.append(keywords.pop(name))
     if len(given) > len(names):
         raise TypeError(f"{cls.name}() takes {len(names)} inputs but {len(given)} were given")
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    known = {f.name for f in fields(cls)}
     unknown = sorted(set(keywords) - known)
     if unknown:
         have = ", ".join(sorted(known)) or "none"

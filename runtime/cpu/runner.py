@@ -172,6 +172,6 @@ def segments_address() -> int:
 
 
 @cache
-def run_function() -> ctypes._FuncPointer:  # type: ignore[name-defined]
+def run_function() -> ctypes._FuncPointer:
     """`gnn_run` as a ctypes function of one address; it gives 0, or the failed step plus one."""
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(library().address("gnn_run"))

@@ -56,7 +56,7 @@ def test_grad_errors() -> None:
 @MODES
 def test_vjp(mode: Any) -> None:
     def f(x: Any, w: Any) -> Any:
-        y, pullback = graphnn.vjp(lambda a, b: (a * b, graphnn.sin(a)), x, w)
+        _, pullback = graphnn.vjp(lambda a, b: (a * b, graphnn.sin(a)), x, w)
         return pullback((w, x))
 
     gx, gw = mode(f)(graphnn.constant(X), graphnn.constant(X + 1))

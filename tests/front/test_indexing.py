@@ -14,7 +14,7 @@ from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as hnp  # noqa: E402
 
 X = np.arange(2 * 3 * 4 * 5, dtype="float32").reshape(2, 3, 4, 5)
-I, J = np.array([1, 0]), np.array([[2], [0]])
+ROWS, COLUMNS = np.array([1, 0]), np.array([[2], [0]])
 
 KEYS: list[Any] = [
     0,
@@ -25,17 +25,17 @@ KEYS: list[Any] = [
     (None, 0, Ellipsis, None),
     (Ellipsis, slice(3, 0, -2)),
     (slice(5, 2), 0),
-    I,
-    (slice(None), I),
-    (I, slice(None), J),
-    (slice(None), I, J),
-    (slice(None), I, None, J),
-    (0, I),
-    (I, 0),
-    (0, slice(None), I),
-    (I, Ellipsis, I),
-    (slice(None), 0, Ellipsis, I),
-    (None, I),
+    ROWS,
+    (slice(None), ROWS),
+    (ROWS, slice(None), COLUMNS),
+    (slice(None), ROWS, COLUMNS),
+    (slice(None), ROWS, None, COLUMNS),
+    (0, ROWS),
+    (ROWS, 0),
+    (0, slice(None), ROWS),
+    (ROWS, Ellipsis, ROWS),
+    (slice(None), 0, Ellipsis, ROWS),
+    (None, ROWS),
     ([0, 1], [1, 2]),
     X[:, 0, 0, 0] > 50,
     X > 50,
@@ -67,8 +67,8 @@ def test_like_numpy(key: Any, taped: bool) -> None:
 
 def test_tensors_as_keys() -> None:
     x = graphnn.constant(X)
-    i, n = graphnn.constant(I), graphnn.constant(1)
-    np.testing.assert_array_equal(x[i].numpy(), X[I])
+    i, n = graphnn.constant(ROWS), graphnn.constant(1)
+    np.testing.assert_array_equal(x[i].numpy(), X[ROWS])
     np.testing.assert_array_equal(x[n].numpy(), X[1])
     np.testing.assert_array_equal(x[:, n:].numpy(), X[:, 1:])
     np.testing.assert_array_equal(x[x > 50].numpy(), X[X > 50])

@@ -227,7 +227,7 @@ def test_several_outputs(mode: Any) -> None:
     def f(x: Any) -> Any:
         with graphnn.GradientTape() as tape:
             tape.watch(x)
-            first, second = graphnn.split(x, 2, axis=1)
+            first, _ = graphnn.split(x, 2, axis=1)
             mean, variance = graphnn.nn.moments(x, axes=[0, 1])
             y = graphnn.sum(first * 3.0) + mean + variance
         return tape.gradient(y, x)

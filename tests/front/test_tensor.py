@@ -220,7 +220,8 @@ def test_ops_inside_of_ops_still_work() -> None:
 def test_python_conversions() -> None:
     x = graphnn.constant(2.5)
     assert float(x) == 2.5 and int(x) == 2 and bool(x) is True and complex(x) == 2.5
-    assert f"{x:.3f}" == "2.500" and "%.3f" % x == "2.500" and "%d" % x == "2"
+    assert f"{x:.3f}" == "2.500"
+    assert "%.3f" % x == "2.500" and "%d" % x == "2"  # noqa: UP031
     assert [10, 20, 30][graphnn.constant(1)] == 20
     assert list(range(graphnn.constant(3))) == [0, 1, 2]
     assert round(x).item() == 2.0
@@ -248,8 +249,8 @@ def test_numpy_is_a_copy_and_asarray_a_view() -> None:
 def test_len_iter_and_bool() -> None:
     x = graphnn.constant([[1, 2], [3, 4]])
     assert len(x) == 2 and [row.numpy().tolist() for row in x] == [[1, 2], [3, 4]]
-    a, b = x
-    assert b.tolist() == [3, 4]
+    _, second = x
+    assert second.tolist() == [3, 4]
     with pytest.raises(TypeError, match="0-d"):
         len(graphnn.constant(1))
     with pytest.raises(TypeError, match="0-d"):

@@ -182,6 +182,47 @@ def test_dicts_of_inputs_and_outputs() -> None:
     )
 
 
+def test_lists_of_inputs_and_outputs() -> None:
+    class Both(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = layers.Dense(1), layers.Dense(3)
+
+        def call(self, inputs: Any) -> Any:
+            return self.one(inputs[0]), self.two(inputs[1])
+
+    model = Both()
+    cross = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", ["mse", cross], loss_weights=[1.0, 0.5], metrics=[["mae"], ["accuracy"]])
+    logs = model.fit([X, X[:, :2]], [X[:, :1], Y], verbose=0).history
+    assert list(logs) == [
+        "loss",
+        "output_1_loss",
+        "output_2_loss",
+        "output_1_mae",
+        "output_2_accuracy",
+    ]
+    np.testing.assert_allclose(
+        logs["loss"][0], logs["output_1_loss"][0] + 0.5 * logs["output_2_loss"][0], rtol=1e-5
+    )
+    outputs = model.predict([X, X[:, :2]], verbose=0)
+    assert type(outputs) is tuple and outputs[1].shape == (70, 3)
+    with pytest.raises(ArgumentError, match="one for 1"):
+        model.fit([X, X[:, :2]], [X[:, :1]], verbose=0)
+
+
+def test_mixed_precision() -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = make_model()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    history = model.fit(X, Y, epochs=10, verbose=0).history["loss"]
+    assert history[-1] < 0.8 * history[0]
+    assert all(w.dtype == "float32" for w in model.weights)
+    assert model.predict(X, verbose=0).dtype.name == "bfloat16"
+
+
 @pytest.mark.parametrize("eagerly", [False, True])
 def test_own_train_step_of_keras_2(eagerly: bool) -> None:
     class Custom(keras.Model):

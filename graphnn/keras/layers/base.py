@@ -380,6 +380,10 @@ class Layer(Tracked):
         """A layer equal to the one whose `get_config` this is, with new weights."""
         return cls(**config)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Losses may be values of a trace, which cannot be copied.
+        return {**self.__dict__, "_losses": []}
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={getattr(self, 'name', '?')}, built={self.built}>"
 

@@ -287,7 +287,8 @@ class Trainer:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_steps": None}  # compiled programs belong to this process
+        # Compiled programs belong to this process; the next step compiles anew.
+        return {**super().__getstate__(), "_steps": None}  # type: ignore[dict-item]
 
     # ---- evaluate and predict -----------------------------------------------------------
 
