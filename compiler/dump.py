@@ -38,6 +38,7 @@ from graphnn.runtime.errors import ArgumentError
 
 __all__ = ["Dump", "Machine", "difference", "ops_text"]
 
+MOST_REASONS = 8  # in the summary
 RULES = ("eager", "decompose", "library", "fold")
 
 
@@ -204,8 +205,10 @@ class Dump:
                 f"{len(trace.updates) - copied} in place, {copied} by a copy at the end"
             )
         lines += ["", *steps_table(view), "", f"merges refused: {len(refused)}"]
-        reasons = Counter(r.text for r in refused)
-        lines += [f"    {n} x {text}" for text, n in reasons.most_common()]
+        reasons = Counter(r.text for r in refused).most_common()
+        lines += [f"    {n} x {text}" for text, n in reasons[:MOST_REASONS]]
+        if len(reasons) > MOST_REASONS:
+            lines.append("    ... all of them, with both lines, in the stage fuse")
         return "\n".join([*lines, "", "stages: " + ", ".join(self.stages)]) + "\n"
 
 

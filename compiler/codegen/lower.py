@@ -153,9 +153,9 @@ class _Trial(Builder):
 class _Rows(Builder):
     """Groups of kind "loop"."""
 
-    def __init__(self, partition: Partition, group: Group, threads: int) -> None:
+    def __init__(self, partition: Partition, group: Group, parts: int) -> None:
         super().__init__(partition, group)
-        self.threads = threads
+        self.parts = parts
         self.frame = self._choose_frame()
         self.stages = self._find_stages()
         self.made: dict[Node, Accumulator] = {}
@@ -283,7 +283,7 @@ class _Rows(Builder):
             return False
         work = self.frame.rows * self.frame.cols * max(1, len(self.group.levels))
         small = isinstance(work, int) and work < PARALLEL // 4
-        return self.threads > 1 and not small
+        return self.parts > 1 and not small
 
     def _stored(self, level: str, stage: int) -> list[Node]:
         return [
@@ -364,7 +364,7 @@ class _Rows(Builder):
         return Update(accumulator, value)
 
     def _partial(self, dtype: DType, cols: Any) -> Buffer:
-        parts = self.threads if self.has_parts else 1
+        parts = self.parts if self.has_parts else 1
         return self.scratch_buffer(dtype, cols * parts)
 
     def _clear(self, target: Buffer, cols: Any, monoid: str) -> None:
@@ -377,7 +377,7 @@ class _Rows(Builder):
         var = Var("c", cols)
         dtype = partial.dtype
         accumulator = Accumulator(f"f{len(self.finish)}", monoid, dtype, neutral(monoid, dtype))
-        parts = Var("p", self.threads if self.has_parts else 1)
+        parts = Var("p", self.parts if self.has_parts else 1)
         value = self.emit.load(partial, atom(parts) * cols + atom(var))
         total = self.emit.cast(self.emit.read(accumulator), compute_dtype(out.dtype))
         body = (
@@ -398,7 +398,7 @@ class _Rows(Builder):
                 continue
             later = any(node in uses[s] for s in range(self.stages[node] + 1, last + 1))
             if later and self._is_costly(node):
-                parts = self.threads
+                parts = self.parts
                 dtype = compute_dtype(node.dtype)
                 self.kept[node] = self.scratch_buffer(dtype, self.frame.cols * parts)
 
@@ -425,9 +425,9 @@ class _Rows(Builder):
         return any(e.op == "call" for e in inside) or len(inside) > COSTLY
 
 
-def lower_rows(partition: Partition, group: Group, threads: int) -> Lowered:
-    """The kernel of a group of kind "loop". threads: parts a large kernel is split into."""
-    return _Rows(partition, group, threads).build()
+def lower_rows(partition: Partition, group: Group, parts: int) -> Lowered:
+    """The kernel of a group of kind "loop". parts: into how many a large one may be split."""
+    return _Rows(partition, group, parts).build()
 
 
 def loop_monoid(node: Node) -> str:

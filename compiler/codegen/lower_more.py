@@ -14,7 +14,7 @@ from graphnn.compiler.ops.base import Load, neutral, normalize_axis
 from graphnn.compiler.passes.fuse import Group, Partition
 
 
-def lower_middle(partition: Partition, group: Group, threads: int) -> Lowered:
+def lower_middle(partition: Partition, group: Group, parts: int) -> Lowered:
     """A reduction whose axes are neither the first nor the last ones."""
     builder = Builder(partition, group)
     (node,) = group.nodes
@@ -94,7 +94,7 @@ def _columns(
     return builder.kernel(row, body)
 
 
-def lower_scan(partition: Partition, group: Group, threads: int) -> Lowered:
+def lower_scan(partition: Partition, group: Group, parts: int) -> Lowered:
     """A running combination along an axis; rows are all other axes."""
     builder = Builder(partition, group)
     (node,) = group.nodes
@@ -120,7 +120,7 @@ def lower_scan(partition: Partition, group: Group, threads: int) -> Lowered:
 _SCATTER = {"add": "add", "mul": "mul", "max": "max", "min": "min"}
 
 
-def lower_scatter(partition: Partition, group: Group, threads: int) -> Lowered:
+def lower_scatter(partition: Partition, group: Group, parts: int) -> Lowered:
     """A copy of the base, then all updates one after the other."""
     builder = Builder(partition, group)
     (node,) = group.nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from graphnn.compiler.passes.fuse import Group, Partition, fuse
 from graphnn.compiler.passes.memory import plan_arena
 from graphnn.runtime.program import Layout, Program, Segment, Slot, Step, StepSizes
 
+PARTS_PER_THREAD = 4
 MIN_PART = 20_000  # estimated operations below which another thread does not pay
 
 
@@ -40,6 +41,12 @@ class Target:
     threads: int = 1
     blas: bool = True
     fuse: bool = True
+
+    @property
+    def parts(self) -> int:
+        """Into how many a large kernel is split: several per thread, so that a thread that another
+        program holds up does not hold up the rest."""
+        return 1 if self.threads == 1 else PARTS_PER_THREAD * self.threads
 
 
 @dataclass
@@ -89,7 +96,7 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
     if group.kind == "library":
         call = library_call(group.nodes[0], "cpu") if target.blas else None
         return lower_gemm(partition, group, call) if call else lower_product(partition, group)
-    return LOWERINGS[group.kind](partition, group, target.threads)
+    return LOWERINGS[group.kind](partition, group, target.parts)
 
 
 def _order(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:
@@ -340,7 +347,7 @@ class _Layouts:
         self.life = assembly.lifetimes(steps)
         self.shares, self.symbols = shares, symbols
         self.outputs = tuple(o.shape for o in assembly.graph.outputs)
-        self.threads = assembly.target.threads
+        self.target = assembly.target
         self.kernels = [
             [w.lowered.kernel if w.lowered else None for w in step] for step in assembly.steps
         ]
@@ -366,10 +373,8 @@ class _Layouts:
         rows = tuple(int(substitute(k.rows, env)) for k in kernels)
         cost = int(substitute(first.cost, env)) * sum(rows)
         alone = bool(first.start or first.enter) and not first.parts
-        parts = 1 if alone or cost < PARALLEL else min(self.threads, cost // MIN_PART)
+        # A matrix product cut finer than the threads would lose more than it gains.
+        most = self.target.threads if isinstance(first.body[0], Product) else self.target.parts
+        parts = 1 if alone or cost < PARALLEL else min(most, cost // MIN_PART)
         return StepSizes(rows, max(1, parts), 64 if first.flat else 1)
 
-
-def with_threads(target: Target, threads: int) -> Target:
-    """The target for another number of threads."""
-    return replace(target, threads=threads)

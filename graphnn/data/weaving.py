@@ -12,7 +12,7 @@ from graphnn.data.elements import leaves, map_leaves
 from graphnn.data.sources import Gather, Zipped
 from graphnn.data.stage import INFINITE, UNKNOWN, Cursor, Stage, State, failed_ahead
 from graphnn.data.threads import Pool
-from graphnn.runtime.errors import ArgumentError, DTypeError
+from graphnn.runtime.errors import DTypeError
 
 
 def zipped(stages: Any) -> Stage:
@@ -108,6 +108,7 @@ class _Slot:
         self.index, self.element, self.cursor = index, element, cursor
         self.ahead: deque[Any] = deque()
         self.ended = False  # whether `ahead` is all that is left
+        self.error: Exception | None = None  # comes after `ahead`
         self.task: Future[Any] | None = None
 
 
@@ -219,15 +220,17 @@ class _InterleaveCursor(Cursor):
         super().close()
 
 
-def _read(cursor: Cursor, most: int) -> tuple[list[Any], bool]:
-    """Up to `most` elements, and whether these were the last ones."""
+def _read(cursor: Cursor, most: int) -> tuple[list[Any], bool, Exception | None]:
+    """Up to `most` elements, whether these were the last ones, and what came after them."""
     elements = []
     for _ in range(most):
         try:
             elements.append(cursor.next())
         except StopIteration:
-            return elements, True
-    return elements, False
+            return elements, True, None
+        except Exception as error:
+            return elements, False, error
+    return elements, False, None
 
 
 class _ParallelInterleave(_InterleaveCursor):
@@ -257,7 +260,7 @@ class _ParallelInterleave(_InterleaveCursor):
         return slot
 
     def _ask(self, slot: _Slot) -> None:
-        if slot.task is None and not slot.ended:
+        if slot.task is None and slot.error is None and not slot.ended:
             slot.task = self.pool.submit(_read, slot.cursor, self.stage.block)
 
     def _pull(self, slot: _Slot) -> Any:
@@ -265,7 +268,8 @@ class _ParallelInterleave(_InterleaveCursor):
             self._ask(slot)
             self._collect(slot)
         if not slot.ahead:
-            raise StopIteration
+            error, slot.error = slot.error, None
+            raise error if error is not None else StopIteration
         element = slot.ahead.popleft()
         if not slot.ahead:
             self._ask(slot)
@@ -274,7 +278,7 @@ class _ParallelInterleave(_InterleaveCursor):
     def _collect(self, slot: _Slot) -> None:
         task, slot.task = slot.task, None
         if task is not None:
-            elements, slot.ended = task.result()
+            elements, slot.ended, slot.error = task.result()
             slot.ahead.extend(elements)
 
     def _on_end(self, turn: int) -> None:
@@ -285,11 +289,10 @@ class _ParallelInterleave(_InterleaveCursor):
         self.fresh = True
 
     def _save(self, slot: _Slot | None) -> State | None:
-        if slot is not None and slot.task is not None:
-            error = slot.task.exception()
-            if error is not None:
-                raise failed_ahead(error)
+        if slot is not None:
             self._collect(slot)
+            if slot.error is not None:
+                raise failed_ahead(slot.error)
         return super()._save(slot)
 
     def restore(self, state: State) -> None:
@@ -300,10 +303,3 @@ class _ParallelInterleave(_InterleaveCursor):
         tasks = [slot.task for slot in self.slots if slot is not None and slot.task is not None]
         if self.pool.close(tasks):
             super()._close_slots()
-
-
-def check_cycle(value: Any, subject: str, name: str) -> int:
-    """A count of at least one."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise ArgumentError(subject, received=f"{name}={value!r}", expected="an integer of 1 or more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -257,18 +257,14 @@ class Trainer:
 
     def _loop(self, kind: str, source: BatchSource, limit: int | None, run: CallbackList) -> Logs:
         """One pass over the batches; the logs of the last step."""
-        stepper = self._stepper(kind)
+        step = self._bound(kind, source)
         begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
         has_begin, has_end = run.wants(begin), run.wants(end)
-        fixed = not isinstance(source, IterableData)
-        step: Any = stepper.bind(source.structure, source.example) if fixed else None
         logs: Logs = {}
         batch = -1
         for batch, leaves in enumerate(_limited(source.epoch(), limit)):
             if has_begin:
                 run.call(begin, batch)
-            if not fixed:
-                step = stepper.bind(source.structure, leaves)
             logs = step(leaves)
             if has_end:
                 run.call(end, batch, logs=logs)
@@ -277,6 +273,13 @@ class Trainer:
         if batch < 0:
             raise self._no_batches(kind, limit)
         return logs
+
+    def _bound(self, kind: str, source: BatchSource) -> Callable[[Any], Any]:
+        """A step as a function of the leaves of one batch."""
+        stepper = self._stepper(kind)
+        if isinstance(source, IterableData):  # whose batches may differ in more than their size
+            return lambda leaves: stepper.bind(source.structure, leaves)(leaves)
+        return stepper.bind(source.structure, source.example)  # type: ignore[no-any-return]
 
     def _no_batches(self, kind: str, limit: int | None) -> ArgumentError:
         return ArgumentError(
@@ -337,11 +340,11 @@ class Trainer:
         source = make_source(x, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly)
         run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
         run.call("on_predict_begin")
-        stepper, parts = self._stepper("predict"), []
+        step, parts = self._bound("predict", source), []
         shape: Any = None
         for batch, leaves in enumerate(_limited(source.epoch(), steps)):
             run.call("on_predict_batch_begin", batch)
-            outputs = stepper.bind(source.structure, leaves)(leaves)
+            outputs = step(leaves)
             parts.append([np.array(t) for t in tree.flatten(outputs)])
             shape = outputs
             run.call("on_predict_batch_end", batch, logs={"outputs": outputs})
