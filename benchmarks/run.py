@@ -87,7 +87,7 @@ def installed(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     left_out = []
     for name in wanted:
         if lacks := [module for module in NEEDS[name] if module in missing]:
-            left_out.append(f"{name} is left out: {', '.join(lacks)} is not installed")
+            left_out.append(f"{name} is left out, not installed: {', '.join(lacks)}")
     return [name for name in wanted if not missing.intersection(NEEDS[name])], left_out
 
 

@@ -142,7 +142,15 @@ class TensorHandler(BaseHandler):
         """The op's value."""
         return apply(op, *inputs)
 
+    def lift(self, op: Op, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        """Inputs with Python numbers made constants."""
+        for value in inputs:
+            if type(value) is not Tensor:
+                return super().lift(op, inputs)
+        return tuple(inputs)
+
     def type(self, value: Any) -> TensorType:
+        """Type of a tensor."""
         return type_of(value)
 
     def constant(self, value: Any, dtype: DType) -> Tensor:

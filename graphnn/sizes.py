@@ -10,6 +10,7 @@ import numpy as np
 from graphnn.compiler.ir.graph import Node, topological
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ops.core import Constant, SizeOf
+from graphnn.compiler.ops.move import MoveComposite
 from graphnn.runtime.errors import ArgumentError, TraceError
 from graphnn.tensor import Operand, Traced
 
@@ -40,7 +41,12 @@ def _evaluate(node: Node, known: dict[Node, Any]) -> Any:
         return inputs[0] if node.dtype.kind in "iu" else None
     if op.name == "prod" and node.shape == ():
         return np.array(np.prod(inputs[0]), object)
-    return op.eager(np, *inputs) if op.fusion == "view" and op.rearranges else None
+    if op.fusion != "view" and not isinstance(op, MoveComposite):
+        return None
+    try:
+        return op.eager(np, *inputs)  # NumPy moves symbolic sizes as objects
+    except (TypeError, ValueError, TraceError):
+        return None
 
 
 def known_value(tensor: Any) -> Any:

@@ -306,6 +306,11 @@ class Tensor(Operand):
         return self._value.dtype  # type: ignore[no-any-return]
 
     @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self._value.shape)
+
+    @property
     def is_traced(self) -> bool:
         """Whether the tensor is a value of a graph, without numbers."""
         return type(self._value) is Traced

@@ -12,6 +12,7 @@ from graphnn.apply import TENSOR_OPS, convert
 from graphnn.apply import cast as _cast_tensor
 from graphnn.ops import creation, elementwise, indexing, manipulation, reduction
 from graphnn.runtime.errors import ArgumentError
+from graphnn.sizes import shape_of
 from graphnn.tensor import Shape, Tensor
 
 
@@ -243,7 +244,7 @@ def tf_slice(input_: Any, begin: Any, size: Any, name: Any = None) -> Tensor:
     array([2, 3], dtype=int32)
     """
     x = convert(input_)
-    starts, sizes = convert(begin).tolist(), convert(size).tolist()
+    starts, sizes = shape_of(begin, "slice"), shape_of(size, "slice")
     key = tuple(slice(b, None if n == -1 else b + n) for b, n in zip(starts, sizes, strict=True))
     return x[key]
 

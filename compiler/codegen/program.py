@@ -10,15 +10,15 @@ import numpy as np
 
 from graphnn.compiler.codegen.library import library_call, lower_gemm, lower_product
 from graphnn.compiler.codegen.llvm import KernelText, print_kernel
-from graphnn.compiler.codegen.loops import Product
+from graphnn.compiler.codegen.loops import Kernel, Product, Store
 from graphnn.compiler.codegen.lower import PARALLEL, Lowered, lower_rows
 from graphnn.compiler.codegen.lower_more import lower_middle, lower_scan, lower_scatter
-from graphnn.compiler.codegen.scalar import Buffer
+from graphnn.compiler.codegen.scalar import Buffer, Emit
 from graphnn.compiler.ir.graph import Graph, Node
-from graphnn.compiler.ir.sizes import Size, substitute
+from graphnn.compiler.ir.sizes import Size, Var, atom, substitute
 from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.ops.core import Input
-from graphnn.compiler.passes.fuse import Group, Partition, fuse
+from graphnn.compiler.passes.fuse import Frame, Group, Partition, fuse
 from graphnn.compiler.passes.memory import plan_arena
 from graphnn.runtime.program import Layout, Program, Segment, Slot, Step, StepSizes
 
@@ -190,7 +190,13 @@ class _Assembly:
                 pending.append((variable, node))
             else:
                 self.slot_of[node] = self.slot_of[variable]
-        self.pending = pending
+        # Old values that are given out, or become another Variable's value, are read after the
+        # run: those copies are the runtime's.
+        kept = {self.partition.aliases.get(o, o) for o in self.graph.outputs}
+        kept |= {v for _, v in pending}
+        self.pending = [(i, v) for i, v in pending if i in kept or isinstance(v.op, Input)]
+        late = set(self.pending)
+        self.steps += [[_copy_work(i, v)] for i, v in pending if (i, v) not in late]
 
     def _in_place(self, variable: Node, value: Node) -> bool:
         """Whether every other step that reads the old value is over by then."""
@@ -313,6 +319,18 @@ class _Assembly:
                     shares[a] = b
                     taken.add(b)
         return shares
+
+
+def _copy_work(variable: Node, value: Node) -> Work:
+    """A step that copies a new value into its Variable's memory."""
+    emit = Emit()
+    out, source = (Buffer(n, value.dtype, value.tensor.size) for n in ("b0", "b1"))
+    row = Var("i", value.tensor.size)
+    store = Store(out, atom(row), emit.load(source, atom(row)))
+    kernel = Kernel("copy", (out, source), row, (store,), writes=(out,), flat=True)
+    lowered = Lowered(kernel, {out: variable, source: value})
+    group = Group("loop", Frame(row.extent), {value: "full"})
+    return Work(group, lowered, print_kernel(kernel), [value], [])
 
 
 def _same_element(work: Work, variable: Node, value: Node) -> bool:

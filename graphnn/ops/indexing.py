@@ -20,6 +20,7 @@ __all__ = [
     "nonzero",
     "one_hot",
     "put_along_axis",
+    "scatter",
     "scatter_nd",
     "take",
     "take_along_axis",
@@ -214,6 +215,21 @@ def _scattered(tensor: Any, indices: Any, updates: Any, mode: str) -> Tensor:
     base = convert(tensor)
     values = convert(updates, base.dtype)
     return TENSOR_OPS.scatter_nd(base, _indices(indices), values, mode=mode)  # type: ignore[no-any-return]
+
+
+def scatter(base: Any, indices: Any, updates: Any, *, axis: int = 0, mode: str = "add") -> Tensor:
+    """A copy of a tensor with slices along an axis changed where `take` would read them.
+
+    updates: in the shape of take(base, indices, axis=axis). mode: "add" (equal indices add up),
+    "set" (the last one wins), "mul", "max" or "min". Raises OutOfRangeError, ShapeError.
+
+    >>> graphnn.scatter([0, 0, 0], [2, 2], [1, 5]).numpy()
+    array([0, 0, 6], dtype=int32)
+    """
+    x = convert(base)
+    place = one_axis(axis, x.ndim, "scatter")
+    values, index = convert(updates, x.dtype), _indices(indices)
+    return TENSOR_OPS.scatter(x, index, values, axes=(place,), at=place, mode=mode)  # type: ignore[no-any-return]
 
 
 def tensor_scatter_nd_update(tensor: Any, indices: Any, updates: Any, name: Any = None) -> Tensor:

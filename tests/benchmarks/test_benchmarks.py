@@ -237,8 +237,8 @@ def test_missing_peers_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.installed(options) == (
         ["jax"],
         [
-            "torch-eager is left out: torch is not installed",
-            "tinygrad is left out: tinygrad is not installed",
+            "torch-eager is left out, not installed: torch",
+            "tinygrad is left out, not installed: tinygrad",
         ],
     )
 

@@ -1,0 +1,163 @@
+"""Kernels without columns: each thread takes packs of rows; totals over all rows in two stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from graphnn.compiler.codegen.cuda_printer import (
+    Printer,
+    Rule,
+    Scheduled,
+    arguments,
+    ceil_div,
+    entry,
+    parameters,
+)
+from graphnn.compiler.codegen.cuda_scalar import monoid, stored_type
+from graphnn.compiler.codegen.cuda_span import Span, SpanPrinter, choose_width, places
+from graphnn.compiler.codegen.cuda_split import finish_entry
+from graphnn.compiler.codegen.loops import PART, Kernel, Loop, Reset, Store
+from graphnn.compiler.codegen.scalar import Accumulator
+from graphnn.compiler.ir.sizes import Var
+
+
+@dataclass(frozen=True)
+class Options:
+    """What schedules depend on.
+
+    parts: blocks of a kernel with results over all rows. shared: bytes of shared memory that a
+    block may have. registers: elements of rows that one thread keeps in registers. packs_from:
+    elements of a loop from which on packs of 16 bytes pay.
+    """
+
+    parts: int = 264
+    shared: int = 226 << 10
+    registers: int = 64
+    packs_from: int = 4096
+
+
+THREADS = 256
+GLOBAL_LANES = "blocks * {threads}"
+
+
+def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
+    """A kernel whose body has no loop."""
+    var = kernel.row or Var("i", 1)
+    known = isinstance(var.extent, int)
+    packs = not known or var.extent >= options.packs_from
+    widths = choose_width(places(kernel.body, var) if packs else (), var, aligned_only=True)
+    printer = SpanPrinter(kernel, widths)
+    totals = bool(kernel.enter)
+    joins = not (totals or kernel.start or kernel.checks)
+    if not joins:
+        printer.line("const idx block = blockIdx.x, blocks = gridDim.x;")
+    printer.line(f"const idx thread = block * {THREADS} + threadIdx.x;")
+    printer.statements(kernel.enter)
+    if var.extent != 0:
+        _rows(printer, kernel, var, widths.width)
+    totals_end(printer, kernel, THREADS)
+    text, rules = _entries(printer, kernel, joins)
+    per_block = THREADS * widths.width
+    blocks = ceil_div(var.extent, per_block)
+    if totals:
+        blocks = options.parts if kernel.parts else 1
+    rules = [Rule("", blocks, THREADS), *rules]
+    inplace = kernel.inplace
+    return Scheduled(text, tuple(rules), kernel.buffers, inplace, joins=joins)
+
+
+def _rows(printer: SpanPrinter, kernel: Kernel, var: Var, width: int) -> None:
+    if width > 1:
+        printer.line(f"const idx packed = rows / {width} * {width};")
+    lanes = f"blocks * {THREADS}"
+    exact = isinstance(var.extent, int) and var.extent % width == 0
+    span = Span(var, "rows", "thread", lanes, width, exact=exact and not kernel.flat)
+    printer.span(span, kernel.body)
+
+
+def _entries(printer: Printer, kernel: Kernel, joins: bool) -> tuple[str, list[Rule]]:
+    params = parameters(kernel, kernel.buffers)
+    if not joins:
+        text = entry("@K@", params, THREADS, printer.lines)
+        return (text, []) if not kernel.parts else _with_finish(text, kernel)
+    body = ", ".join([*params, "idx block", "idx blocks"])
+    given = ", ".join(arguments(kernel, kernel.buffers))
+    inside = "\n".join(printer.lines)
+    text = f"static DEVICE void @K@_rows({body}) {{\n{inside}\n}}\n"
+    call = f"  @K@_rows({given}, blockIdx.x, gridDim.x);"
+    text += entry("@K@", params, THREADS, [call])
+    return text + _many(kernel), []
+
+
+def _many(kernel: Kernel) -> str:
+    """The entry that runs the kernel over several segments, each with memory of its own.
+
+    table: for each segment its first block, its rows and the addresses of its buffers; after the
+    last one the number of all blocks.
+    """
+    width = len(kernel.buffers) + 2
+    words = [
+        f"({stored_type(b.dtype)}*)own[{k + 2}]"  # const is added by the call
+        for k, b in enumerate(kernel.buffers)
+    ]
+    sizes = arguments(kernel, ())[1:]
+    given = ", ".join([*words, "(idx)own[1]", *sizes, "block - (idx)own[0]", "blocks"])
+    lines = [
+        "  const idx block = blockIdx.x;",
+        "  idx low = 0, high = segments - 1;  // the last segment that begins at or before block",
+        "  while (low < high) {",
+        "    const idx middle = (low + high + 1) / 2;",
+        f"    if (table[middle * {width}] <= block) low = middle; else high = middle - 1;",
+        "  }",
+        f"  const i64* own = table + low * {width};",
+        f"  const idx blocks = (idx)(own[{width}] - own[0]);",
+        f"  @K@_rows({given});",
+    ]
+    symbols = parameters(kernel, ())[1:]
+    params = ["const i64* __restrict__ table", "const idx segments", *symbols]
+    return entry("@K@_many", params, THREADS, lines)
+
+
+def _with_finish(text: str, kernel: Kernel) -> tuple[str, list[Rule]]:
+    finish, rule = finish_entry(kernel, kernel.buffers)
+    return text + finish, [rule]
+
+
+def totals_end(printer: Printer, kernel: Kernel, threads: int) -> None:
+    """Combine the threads' totals, store them as the block's part, and finish if it is alone."""
+    if kernel.leave:
+        printer.line("const idx part = blockIdx.x;")
+        printer.vars[PART] = "part"
+    for a in _totals(kernel):
+        name = monoid(a.monoid, a.dtype)
+        printer.line(f"{a.name} = block_reduce<{name}, {threads}>({a.name});")
+    if kernel.leave:
+        with printer.block("if (threadIdx.x == 0)"):
+            printer.statements(kernel.leave)
+    if kernel.parts or not kernel.finish:
+        return
+    printer.line("__syncthreads();")
+    for loop in kernel.finish:
+        alone(printer, loop, threads)
+
+
+def alone(printer: Printer, loop: Any, threads: int) -> None:
+    """A loop of `finish` by the only block."""
+    assert_loop(loop)
+    name = printer.vars[loop.var] = loop.var.name
+    end = printer.index(loop.var.extent)
+    with printer.block(f"for (idx {name} = threadIdx.x; {name} < {end}; {name} += {threads})"):
+        printer.statements(loop.body)
+
+
+def assert_loop(loop: Any) -> None:
+    """`finish` consists of loops over results."""
+    if not isinstance(loop, Loop):
+        raise TypeError(f"no CUDA for {loop} after all rows")
+
+
+def _totals(kernel: Kernel) -> list[Accumulator]:
+    stored = [s for s in kernel.leave if isinstance(s, Store)]
+    resets = [s.accumulator for s in kernel.enter if isinstance(s, Reset)]
+    return resets if stored else []
