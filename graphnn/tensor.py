@@ -264,6 +264,10 @@ class Operand:
         """The shape."""
         return self.shape  # type: ignore[no-any-return]
 
+    def ref(self) -> Reference:
+        """A hashable stand-in that compares by identity, for dictionaries and sets."""
+        return Reference(self)
+
     def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
         """The tensor on a device. Raises ArgumentError for a device that is not there."""
         if str(device).lower().split(":")[0] not in ("cpu", "/cpu"):
@@ -274,6 +278,25 @@ class Operand:
                 fix="leave the tensor where it is",
             )
         return self._tensor()
+
+
+class Reference:
+    """Stands for a Tensor or Variable where `==` must mean the same object; `deref()` gives it."""
+
+    __slots__ = ("_operand",)
+
+    def __init__(self, operand: Operand) -> None:
+        self._operand = operand
+
+    def deref(self) -> Operand:
+        """The Tensor or Variable."""
+        return self._operand
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reference) and other._operand is self._operand
+
+    def __hash__(self) -> int:
+        return id(self._operand)
 
 
 class Tensor(Operand):

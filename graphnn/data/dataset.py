@@ -23,7 +23,6 @@ from graphnn.data.sources import ENDLESS, Arrays, FromGenerator, Gather, Single,
 from graphnn.data.stage import INFINITE, Stage
 from graphnn.data.weaving import Interleave, zipped
 from graphnn.runtime.errors import StateError
-from graphnn.signature import TensorSpec
 from graphnn.tensor import Tensor
 
 _OPEN_FILES = 4  # datasets that interleave reads at once unless told; part of the order, so fixed
@@ -204,8 +203,7 @@ class Dataset:
         >>> int(graphnn.data.Dataset.range(5).reduce(0, lambda total, x: total + x))
         10
         """
-        call = Call(lambda s, e: reduce_func(s, e), "Dataset.reduce")
-        call.function = reduce_func
+        call = Call(reduce_func, "Dataset.reduce")
         state = map_leaves(to_array, initial_state)
         with DatasetIterator(self._stage, leaf=lambda leaf: leaf) as elements:
             for index, element in enumerate(elements):
@@ -435,6 +433,3 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({self._stage})"
-
-
-__all__ = ["Dataset", "TensorSpec"]

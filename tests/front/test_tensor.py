@@ -304,6 +304,17 @@ def test_methods() -> None:
     assert x.cumsum(axis=0).tolist() == [[1, 2], [4, 6]]
 
 
+def test_references_compare_by_identity() -> None:
+    x, y = graphnn.constant(1.0), graphnn.constant(1.0)
+    assert x.ref() == x.ref() != y.ref() and x.ref().deref() is x
+    assert {x.ref(), x.ref(), y.ref()} == {y.ref(), x.ref()}
+
+
+def test_every_operation_is_public() -> None:
+    inner = {"matvec", "trace"}  # in graphnn.linalg
+    assert set(graphnn.ops.__all__) - inner <= set(graphnn.__all__)
+
+
 def test_array_namespace() -> None:
     x = graphnn.ones(2)
     assert x.__array_namespace__() is graphnn

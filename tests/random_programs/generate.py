@@ -1,4 +1,4 @@
-"""Random graphs for property tests: a list of instructions drawn by hypothesis, built into a trace."""
+"""Random graphs for property tests: instructions drawn by hypothesis, built into a trace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+import graphnn
+from graphnn.apply import TENSOR_OPS
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import symbol
 from graphnn.compiler.ir.types import TensorType, float32
@@ -68,18 +70,31 @@ class Program:
             for k in self.inputs
         ]
         sources = [trace.argument(f"x{k}", t) for k, t in enumerate(types)]
+        results = self.results(ops, sources)
+        if not gradient:
+            return trace.finish(results)
+        total = ops.sum(results[-1], axes=tuple(range(len(results[-1].shape))))
+        gradients = _gradients(trace, total, sources)
+        return trace.finish([total, *gradients])
+
+    def results(self, ops: Any, sources: list[Any]) -> list[Any]:
+        """The last two values, made of nodes or of tensors, whichever `ops` makes."""
         values = list(sources)
         for step in self.steps:
             try:
                 values.append(_apply(ops, values, *step))
             except GraphnnError:
                 continue
-        results = values[-2:]
-        if not gradient:
-            return trace.finish(results)
-        total = ops.sum(results[-1], axes=tuple(range(len(results[-1].shape))))
-        gradients = _gradients(trace, total, sources)
-        return trace.finish([total, *gradients])
+        return values[-2:]
+
+    def eager(self, arrays: list[Any]) -> tuple[list[Any], list[Any]]:
+        """(results, gradients of the sum of the last one) as a user gets them line by line."""
+        sources = [graphnn.constant(a) for a in arrays]
+        with graphnn.GradientTape() as tape:
+            tape.watch(sources)
+            results = self.results(TENSOR_OPS, sources)
+        gradients = tape.gradient(results[-1], sources, unconnected_gradients="zero")
+        return [r.numpy() for r in results], [g.numpy() for g in gradients]
 
 
 def _gradients(trace: Trace, total: Node, sources: list[Node]) -> list[Node]:

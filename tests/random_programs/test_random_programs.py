@@ -77,6 +77,17 @@ def test_compiled_is_interpreter(program):
 
 
 @settings(max_examples=EXAMPLES // 2)
+@given(programs())
+def test_eager_is_compiled(program):
+    """Line by line as compiled: the values, and the gradients of the tape."""
+    arrays = program.arrays()
+    results, gradients = program.eager(arrays)
+    assert_same(compile_graph(program.graph()).run(arrays), results)
+    _, *compiled = compile_graph(program.graph(gradient=True)).run(arrays)
+    assert_same(compiled, gradients, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=EXAMPLES // 2)
 @given(programs(10))
 def test_gradients_are_finite_differences(program):
     check_gradients(program)
