@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnn import strings
 from graphnn.compiler.ir.graph import Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import (
@@ -116,6 +117,8 @@ def node_of(tensor: Tensor, trace: Trace) -> Node:
     """
     value = tensor._value
     if type(value) is not Traced:
+        if value.dtype.kind == "T":
+            raise strings.no_trace("use in a compiled program", value.shape)
         return trace.capture(tensor, value)
     if value.trace is not trace:
         raise_leak(value)
@@ -234,6 +237,10 @@ def convert(value: Any, dtype: DType | None = None) -> Tensor:
     kind = type(value)
     if kind is float or kind is int or kind is bool or isinstance(value, Size):
         return constant_of(value, _kind(value) if dtype is None else dtype)
+    if strings.looks_like_text(value):
+        if dtype is not None and dtype.kind != "T":
+            raise _cannot_convert(value)
+        return Tensor(strings.text_array(value).copy())
     if isinstance(value, list | tuple):
         return _convert_sequence(value, dtype)
     array = _foreign_array(value)
@@ -297,6 +304,8 @@ def cast(tensor: Tensor, dtype: DType) -> Tensor:
     """The tensor in another dtype; itself if it has that one."""
     if tensor.dtype == dtype:
         return tensor
+    if "T" in (tensor.dtype.kind, dtype.kind):
+        raise strings.mixed("a cast")
     return TENSOR_OPS.cast(tensor, dtype=dtype.name)  # type: ignore[no-any-return]
 
 

@@ -53,7 +53,7 @@ def getitem(self: Operand, key: Any) -> Tensor:
 def _eager_part(array: np.ndarray[Any, Any], key: Any) -> Tensor | None:
     """NumPy's view for ints and slices; None where it refuses."""
     try:
-        part = np.asarray(array[key])
+        part = np.asarray(array[key], array.dtype)  # one string would be of another dtype
     except (IndexError, TypeError, ValueError):
         return None
     return Tensor(part if part.flags.writeable else part.copy())

@@ -15,7 +15,7 @@ from graphnn.runtime.errors import ArgumentError, DTypeError, LeakError, TraceEr
 from graphnn.state import state
 
 WAYS_OUT = (
-    "choose on the device with graphnn.where or graphnn.cond, or return the tensor and convert it "
+    "choose on the device with graphnn.where, or return the tensor and convert it "
     "outside, or call graphnn.run_functions_eagerly(True) to run Python line by line"
 )
 
@@ -371,7 +371,8 @@ class Tensor(Operand):
 
     def __repr__(self) -> str:
         value = self._value
-        tail = f"shape={self.shape}, dtype={self.dtype.name}"
+        name = "string" if self.dtype.kind == "T" else self.dtype.name
+        tail = f"shape={self.shape}, dtype={name}"
         if type(value) is Traced:
             return f"Tensor({tail}, traced in {value.trace.name!r})"
         # NumPy's printer does not know where 0-d numbers of foreign dtypes end.

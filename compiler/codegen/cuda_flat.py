@@ -38,7 +38,6 @@ class Options:
 
 
 THREADS = 256
-GLOBAL_LANES = "blocks * {threads}"
 
 
 def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
@@ -70,10 +69,7 @@ def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
 def _rows(printer: SpanPrinter, kernel: Kernel, var: Var, width: int) -> None:
     if width > 1:
         printer.line(f"const idx packed = rows / {width} * {width};")
-    lanes = f"blocks * {THREADS}"
-    exact = isinstance(var.extent, int) and var.extent % width == 0
-    span = Span(var, "rows", "thread", lanes, width, exact=exact and not kernel.flat)
-    printer.span(span, kernel.body)
+    printer.span(Span(var, "rows", "thread", f"blocks * {THREADS}", width), kernel.body)
 
 
 def _entries(printer: Printer, kernel: Kernel, joins: bool) -> tuple[str, list[Rule]]:
@@ -144,17 +140,12 @@ def totals_end(printer: Printer, kernel: Kernel, threads: int) -> None:
 
 def alone(printer: Printer, loop: Any, threads: int) -> None:
     """A loop of `finish` by the only block."""
-    assert_loop(loop)
+    if not isinstance(loop, Loop):
+        raise TypeError(f"no CUDA for {loop} after all rows")
     name = printer.vars[loop.var] = loop.var.name
     end = printer.index(loop.var.extent)
     with printer.block(f"for (idx {name} = threadIdx.x; {name} < {end}; {name} += {threads})"):
         printer.statements(loop.body)
-
-
-def assert_loop(loop: Any) -> None:
-    """`finish` consists of loops over results."""
-    if not isinstance(loop, Loop):
-        raise TypeError(f"no CUDA for {loop} after all rows")
 
 
 def _totals(kernel: Kernel) -> list[Accumulator]:

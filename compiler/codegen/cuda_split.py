@@ -47,6 +47,7 @@ class Split:
     accumulators: tuple[Accumulator, ...]
     updates: tuple[Update, ...]
     stores: tuple[Statement, ...]
+    whole: bool = False  # whether all threads of a block must be used
 
     @property
     def results(self) -> Any:
@@ -61,9 +62,9 @@ class Split:
         y = THREADS // x
         if isinstance(results, int) and results >= MANY:
             return THREADS, 1
-        if isinstance(terms, int):
+        if isinstance(terms, int) and not self.whole:
             y = min(y, power_of_two(max(1, terms)))
-        return (x, y) if x * y >= LANES else (x, LANES // x)
+        return (x, max(y, LANES // x))
 
 
 def print_split(printer: Printer, split: Split) -> None:
@@ -123,7 +124,7 @@ def finish_entry(kernel: Kernel, buffers: tuple[Buffer, ...]) -> tuple[str, Rule
 def _of_finish(loop: Statement) -> Split:
     match loop:
         case Loop(outer, (Reset(a), Loop(inner, (Update() as update,)), Store() as store)):
-            return Split((outer,), (inner,), (a,), (update,), (store,))
+            return Split((outer,), (inner,), (a,), (update,), (store,), True)
     raise TypeError(f"no CUDA for {loop} after all rows")
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -68,8 +69,9 @@ Atom = Symbol | Var | Dynamic | FloorDiv
 Monomial = tuple[Atom, ...]
 
 
+@lru_cache(maxsize=1 << 14)
 def _key(monomial: Monomial) -> tuple[int, str]:
-    return (len(monomial), "*".join(map(str, monomial)))
+    return (-len(monomial), "*".join(map(str, monomial)))
 
 
 class Size:
@@ -196,8 +198,9 @@ def _build(terms: dict[Monomial, int]) -> Any:
         return 0
     if len(left) == 1 and () in left:
         return left[()]
-    ordered = sorted(left.items(), key=lambda t: (-_key(t[0])[0], _key(t[0])[1]))
-    return Size(tuple(ordered))
+    if len(left) == 1:
+        return Size(tuple(left.items()))
+    return Size(tuple(sorted(left.items(), key=lambda term: _key(term[0]))))
 
 
 def symbol(name: str) -> Size:
@@ -234,7 +237,7 @@ def mul(a: Any, b: Any) -> Any:
     terms: dict[Monomial, int] = {}
     for m, c in terms_of(a).items():
         for n, d in terms_of(b).items():
-            monomial = tuple(sorted(m + n, key=str))
+            monomial = tuple(sorted(m + n, key=str)) if m and n else m + n
             terms[monomial] = terms.get(monomial, 0) + c * d
     return _build(terms)
 

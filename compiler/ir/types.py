@@ -164,7 +164,8 @@ Type = TensorType | TupleType
 
 def describe(dtype: DType, shape: tuple[Any, ...]) -> str:
     """How errors name a tensor: float32[64,128]."""
-    return f"{dtype.name}[{','.join(map(str, shape))}]"
+    name = "string" if dtype.kind == "T" else dtype.name
+    return f"{name}[{','.join(map(str, shape))}]"
 
 
 def broadcast(shapes: tuple[tuple[Any, ...], ...], subject: str) -> tuple[Any, ...]:

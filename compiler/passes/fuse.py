@@ -145,6 +145,8 @@ class _Fusion:
         self.sources = {
             n: tuple(dict.fromkeys(self._real_inputs(n))) for n in graph.nodes if n in self.group
         }
+        self.kept = list(dict.fromkeys(self.group.values()))  # so that an id stays one group's
+        self.last = {id(g): max(self.order[n] for n in g.levels) for g in self.kept}
         self.readers: dict[Node, list[Node]] = {n: [] for n in graph.nodes}
         for node, sources in self.sources.items():
             for source in sources:
@@ -261,6 +263,8 @@ class _Fusion:
             return "another step has to run between them"
         ordered = sorted(levels, key=self.order.__getitem__)
         merged = Group("loop", frame, {n: levels[n] for n in ordered})
+        self.last[id(merged)] = self.order[ordered[-1]]
+        self.kept.append(merged)
         for node in ordered:
             self.group[node] = merged
         return ""
@@ -304,18 +308,18 @@ class _Fusion:
     def _path_outside(self, a: Group, b: Group) -> bool:
         """Whether b depends on a through a group that is neither."""
         first = min(self.order[n] for n in a.levels)
-        seen: set[int] = set()
+        seen = {id(a), id(b)}
         stack = [s for n in b.levels for s in self.sources[n]]
         while stack:
-            node = stack.pop()
-            group = self.group.get(node)
-            if group is None or group is b or group is a or id(group) in seen:
+            group = self.group.get(stack.pop())
+            # What ends before a begins cannot depend on it.
+            if group is None or id(group) in seen or self.last[id(group)] < first:
                 continue
             seen.add(id(group))
             inputs = [s for n in group.levels for s in self.sources[n]]
             if any(self.group.get(s) is a for s in inputs):
                 return True
-            stack += [s for s in inputs if self.order[s] > first or len(self.group) > 0]
+            stack += inputs
         return False
 
     # ---- results -------------------------------------------------------------------------

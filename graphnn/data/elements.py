@@ -194,7 +194,9 @@ def describe_element(element: Any) -> str:
     if isinstance(element, Mapping):
         return "{" + ", ".join(f"{k!r}: {describe_element(v)}" for k, v in element.items()) + "}"
     if is_container(element):
-        return f"{kind.__name__}({', '.join(describe_element(v) for _, v in tree.children(element))})"
+        return (
+            f"{kind.__name__}({', '.join(describe_element(v) for _, v in tree.children(element))})"
+        )
     if not hasattr(element, "dtype") or not hasattr(element, "shape"):
         return kind.__name__
     if is_string(element):

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphnn.data import arguments as check
 from graphnn.data.calls import Call
-from graphnn.data.csv import (
+from graphnn.data.csv_files import (
     Column,
     CsvRows,
     Format,
@@ -15,6 +15,7 @@ from graphnn.data.csv import (
     column_from_default,
     header_of,
     infer_columns,
+    records,
 )
 from graphnn.data.dataset import Dataset
 from graphnn.data.mapping import Map
@@ -56,24 +57,14 @@ class CsvDataset(Dataset):
                 received=f"{len(record_defaults)} record_defaults for {len(numbers)} columns",
                 expected="one for each column that is read",
             )
-        width = len(header_of_any(paths[0], field_delim, use_quote_delim, compression_type))
-        everything = tuple(f"column_{i}" for i in range(width))
+        first = next(records(paths[0], field_delim, use_quote_delim, compression_type), [])
+        everything = tuple(f"column_{i}" for i in range(len(first)))
         wanted = chosen(everything, numbers, "CsvDataset")
         columns = [column_from_default(n, d) for n, d in zip(wanted, record_defaults, strict=True)]
         layout = Format(
             everything, field_delim, use_quote_delim, na_value, bool(header), compression_type
         )
         super().__init__(CsvRows(paths, columns, layout, as_dict=False))
-
-
-def header_of_any(path: str, delimiter: str, quotes: bool, compression: str | None) -> list[str]:
-    """The fields of the first line, whatever they are."""
-    try:
-        return list(header_of(path, delimiter, quotes, compression))
-    except ArgumentError as error:
-        if "different names" not in error.expected:
-            raise
-        return error.received.split(delimiter)
 
 
 def make_csv_dataset(
@@ -118,7 +109,10 @@ def make_csv_dataset(
     )
     wanted = chosen(layout.names, select_columns, subject)
     rows = CsvRows(
-        paths, _columns(paths[0], layout, wanted, column_defaults, num_rows_for_inference), layout, True
+        paths,
+        _columns(paths[0], layout, wanted, column_defaults, num_rows_for_inference),
+        layout,
+        True,
     )
     dataset = Dataset(rows)
     if shuffle:

@@ -416,7 +416,10 @@ class _Shuffle(Cursor):
         if state["held"] is not None and count(state["held"]) > self.stage.buffer:
             raise StateError("Dataset.iterator", received="more elements than the buffer holds")
         self.seed, self.epoch, self.drawn = state["seed"], state["epoch"], state["drawn"]
-        self.ended, self.held, self.out = state["ended"], *map(_copied, (state["held"], state["out"]))
+        self.ended, self.held, self.out = (
+            state["ended"],
+            *map(_copied, (state["held"], state["out"])),
+        )
         self.stage.goes_on_after(self.epoch)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,8 +20,7 @@ from graphnn.data.stage import UNKNOWN, Cursor, Stage, State
 from graphnn.runtime.errors import ArgumentError
 
 _BLOCK_BYTES = 1 << 20
-_ARROW = {"int32": "int32", "int64": "int64", "float32": "float32", "float64": "float64"}
-_LINES_TO_LOOK_AT = 100
+_NUMERIC = ("int32", "int64", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -83,109 +84,126 @@ class CsvRows(Stage):
     def settings(self) -> str:
         return ", ".join(c.name for c in self.columns)
 
+    def parse(self, data: bytes, where: str) -> Block | None:
+        """Columns from whole records. Raises ArgumentError for a record that cannot be read."""
+        if not data.strip():
+            return None
+        arrow = needed("pyarrow", "pyarrow", "reading CSV files")
+        try:
+            table = _table(data, self.columns, self.layout)
+        except arrow.ArrowInvalid as error:
+            raise ArgumentError(
+                f"reading {where}",
+                received=str(error),
+                expected=", ".join(f"{c.name}: {_kind(c)}" for c in self.columns),
+                fix="correct the file, or give column_defaults with other dtypes",
+            ) from None
+        return self.pack([_column(table, c, where) for c in self.columns])
+
 
 class _CsvCursor(Cursor):
-    """A position is a file and a row in it; going back there reads the file up to the row."""
+    """A position is a file, the byte where the block at hand begins, and a row in it."""
 
     def __init__(self, stage: CsvRows) -> None:
         super().__init__()
         self.stage = stage
-        self.number = self.at = 0
-        self._blocks: Iterator[Block] | None = None
-        self._block: Block | None = None
-        self._used = 0
+        self.file: BinaryIO | None = None
+        self.restart()
 
     def next(self) -> Any:
         if not self._ready():
             raise StopIteration
-        self._used += 1
-        self.at += 1
-        return row(self._block, self._used - 1)
+        self.used += 1
+        return row(self.rows, self.used - 1)
 
     def block(self, most: int) -> Block | None:
         if not self._ready():
             return None
-        block = cut(self._block, self._used, self._used + most)
-        self._used += count(block)
-        self.at += count(block)
+        block = cut(self.rows, self.used, self.used + most)
+        self.used += count(block)
         return block
 
     def _ready(self) -> bool:
         """Whether there is an unused row at hand, after reading on if need be."""
-        while self._block is None or self._used >= count(self._block):
+        while self.rows is None or self.used >= count(self.rows):
             if self.number >= len(self.stage.paths):
                 return False
-            if self._blocks is None:
-                self._blocks = read_blocks(self.stage, self.stage.paths[self.number])
-            self._block, self._used = next(self._blocks, None), 0
-            if self._block is None:
-                self.close()
-                self.number, self.at = self.number + 1, 0
+            self._read()
         return True
+
+    def _read(self) -> None:
+        """Put the next block at hand, or go to the next file."""
+        path, layout = self.stage.paths[self.number], self.stage.layout
+        if self.file is None:
+            self.file = open_binary(path, layout.compression)
+            self.file.seek(self.after)
+            if layout.header and not self.after:
+                self.after = len(self.file.readline())
+        data = read_records(self.file, layout.quotes)
+        self.begin, self.after = self.after, self.after + len(data)
+        self.used = 0
+        self.rows = self.stage.parse(data, f"{path}, from byte {self.begin}") if data else None
+        if not data:
+            self.close()
+            self.number, self.begin, self.after = self.number + 1, 0, 0
 
     def restart(self) -> None:
         self.close()
-        self.number = self.at = 0
+        self.number = self.begin = self.after = self.used = 0
+        self.rows: Block | None = None
 
     def save(self) -> State:
-        return {"file": self.number, "row": self.at}
+        open_block = self.rows is not None
+        byte = self.begin if open_block else self.after
+        return {"file": self.number, "byte": byte, "row": self.used if open_block else 0}
 
     def restore(self, state: State) -> None:
         self.restart()
-        self.number = state["file"]
+        self.number, self.after = state["file"], state["byte"]
         self.skip(state["row"])
 
     def close(self) -> None:
-        blocks, self._blocks, self._block = self._blocks, None, None
-        if blocks is not None:
-            blocks.close()  # type: ignore[attr-defined]
+        file, self.file = self.file, None
+        if file is not None:
+            file.close()
 
 
-def read_blocks(stage: CsvRows, path: str) -> Iterator[Block]:
-    """Blocks of rows as columns. Raises ArgumentError for a row that cannot be read."""
-    arrow = needed("pyarrow", "pyarrow", "reading CSV files")
-    with open_binary(path, stage.layout.compression) as file:
-        reader = None
-        try:
-            reader = _open_reader(file, stage.columns, stage.layout)
-            start = 0
-            for batch in reader or ():
-                yield stage.pack([_column(batch, c, path, start) for c in stage.columns])
-                start += batch.num_rows
-        except arrow.ArrowInvalid as error:
-            raise ArgumentError(
-                f"reading {path}",
-                received=str(error),
-                expected=", ".join(f"{c.name}: {_kind(c)}" for c in stage.columns),
-                fix="correct the file, or give column_defaults with other dtypes",
-            ) from None
-        finally:
-            if reader is not None:
-                reader.close()
+def read_records(file: Any, quotes: bool) -> bytes:
+    """Whole records, about a mebibyte; nothing at the end of the file.
+
+    A line break between an odd number of quotes belongs to a value.
+    """
+    data = b""
+    while True:
+        more = file.read(_BLOCK_BYTES)
+        data += more
+        if len(more) < _BLOCK_BYTES:
+            return data + file.readline() if more else data
+        tail = file.readline()
+        data += tail
+        if not quotes or data.count(b'"') % 2 == 0:
+            return data
 
 
 def _kind(column: Column) -> str:
-    return "text" if column.is_text else str(np.dtype(column.dtype).name)
+    return "text" if column.is_text else np.dtype(column.dtype).name
 
 
-def _open_reader(file: Any, columns: Sequence[Column], layout: Format) -> Any:
-    """pyarrow's streaming reader, or None for an empty file."""
-    csv = needed("pyarrow.csv", "pyarrow", "reading CSV files")
+def _table(data: bytes, columns: Sequence[Column], layout: Format) -> Any:
     arrow = needed("pyarrow", "pyarrow", "reading CSV files")
-    if layout.header:
-        file.readline()
-    if not (first := file.readline()):
-        return None
-    types = {c.name: getattr(arrow, "string" if c.is_text else _ARROW[_kind(c)])() for c in columns}
-    return csv.open_csv(
-        arrow.PythonFile(_Joined(first, file), mode="r"),
-        read_options=csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=list(layout.names)),
-        parse_options=csv.ParseOptions(
+    reader = needed("pyarrow.csv", "pyarrow", "reading CSV files")
+    types = {c.name: arrow.string() if c.is_text else getattr(arrow, _kind(c))() for c in columns}
+    return reader.read_csv(
+        arrow.BufferReader(data),
+        read_options=reader.ReadOptions(
+            block_size=len(data) + 1, column_names=list(layout.names), use_threads=False
+        ),
+        parse_options=reader.ParseOptions(
             delimiter=layout.delimiter,
             quote_char='"' if layout.quotes else False,
-            newlines_in_values=False,
+            newlines_in_values=layout.quotes,
         ),
-        convert_options=csv.ConvertOptions(
+        convert_options=reader.ConvertOptions(
             column_types=types,
             include_columns=[c.name for c in columns],
             null_values=list(dict.fromkeys(("", layout.missing))),
@@ -195,79 +213,62 @@ def _open_reader(file: Any, columns: Sequence[Column], layout: Format) -> Any:
     )
 
 
-class _Joined(io.RawIOBase):
-    """A line that was read already, then the rest of its file."""
-
-    def __init__(self, first: bytes, rest: Any) -> None:
-        self._first, self._rest = first, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._first:
-            return self._rest.read(size)  # type: ignore[no-any-return]
-        data, self._first = self._first, b""
-        return data if size >= 0 else data + self._rest.read()
-
-
-def _column(batch: Any, column: Column, path: str, start: int) -> Array:
+def _column(table: Any, column: Column, where: str) -> Array:
     """One column of a block as an array, missing values filled in."""
-    values = batch.column(batch.schema.get_field_index(column.name))
+    values = table.column(column.name)
     if values.null_count:
         if column.default is None:
             place = values.is_null().index(True).as_py()
             raise ArgumentError(
-                f"reading {path}",
-                received=f"no value of {column.name!r} in row {start + place}",
+                f"reading {where}",
+                received=f"no value of {column.name!r} in row {place} from there",
                 expected="a value, since the column has no default",
                 fix="give the column a default in column_defaults, such as [0.0]",
             )
         values = values.fill_null(column.default)
     if column.is_text:
         return np.array(values.to_pylist(), STRING)
-    array: Array = values.to_numpy(zero_copy_only=False)
+    array: Array = values.to_numpy()
     return array if array.dtype == column.dtype else array.astype(column.dtype)
 
 
 # ---- names and dtypes of the columns ----------------------------------------------------------
 
 
-def header_of(path: str, delimiter: str, quotes: bool, compression: str | None) -> tuple[str, ...]:
-    """The names in the first line of a file. Raises ArgumentError if two are equal."""
+def records(
+    path: str, delimiter: str, quotes: bool, compression: str | None
+) -> Iterator[list[str]]:
+    """The records of a file as text, for a look at its beginning."""
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     with open_binary(path, compression) as file:
-        line = file.readline().decode("utf-8-sig")
-    found = _split(line, delimiter, quotes)
-    if len(set(found)) == len(found) and line.strip():
+        text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+        yield from (r for r in csv.reader(text, delimiter=delimiter, quoting=quoting) if r)
+
+
+def header_of(path: str, delimiter: str, quotes: bool, compression: str | None) -> tuple[str, ...]:
+    """The names in the first line of a file. Raises ArgumentError if there are none, or two are
+    equal."""
+    found = next(records(path, delimiter, quotes, compression), [])
+    if found and len(set(found)) == len(found):
         return tuple(found)
     raise ArgumentError(
         f"reading {path}",
-        received=f"the first line {line.strip()!r}",
+        received=f"the first line {delimiter.join(found)!r}",
         expected="different names of columns",
         fix="give column_names and header=False",
     )
-
-
-def _split(line: str, delimiter: str, quotes: bool) -> list[str]:
-    import csv  # noqa: PLC0415
-
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    rows = list(csv.reader([line], delimiter=delimiter, quoting=quoting))
-    return rows[0] if rows else []
 
 
 def infer_columns(path: str, layout: Format, wanted: Sequence[str], rows: int) -> list[Column]:
     """Dtypes of columns from the first rows: the first of int32, int64, float32 and text that can
     hold all values. Missing values become 0 or ""."""
     seen: dict[str, list[str]] = {name: [] for name in layout.names}
-    with open_binary(path, layout.compression) as file:
-        if layout.header:
-            file.readline()
-        for _, line in zip(range(rows), file, strict=False):
-            values = _split(line.decode(), layout.delimiter, layout.quotes)
-            for name, value in zip(layout.names, values, strict=False):
-                if value not in ("", layout.missing):
-                    seen[name].append(value)
+    found = records(path, layout.delimiter, layout.quotes, layout.compression)
+    start = 1 if layout.header else 0
+    for record in itertools.islice(found, start, start + rows):
+        for name, value in zip(layout.names, record, strict=False):
+            if value not in ("", layout.missing):
+                seen[name].append(value)
     return [_inferred(name, seen[name]) for name in wanted]
 
 
@@ -306,16 +307,16 @@ def column_from_default(name: str, default: Any) -> Column:
 
 
 def _is_dtype_name(value: Any) -> bool:
-    return isinstance(value, str) and value in _ARROW
+    return isinstance(value, str) and value in _NUMERIC
 
 
 def _numeric(name: str, dtype: Any) -> Any:
-    if np.dtype(dtype).name in _ARROW:
+    if np.dtype(dtype).name in _NUMERIC:
         return dtype
     raise ArgumentError(
         "the columns of a CSV file",
         received=f"dtype {dtype} for {name!r}",
-        expected=f"one of {', '.join(_ARROW)}, or text",
+        expected=f"one of {', '.join(_NUMERIC)}, or text",
         fix="read it as one of these and convert it in map",
     )
 
