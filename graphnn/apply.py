@@ -355,6 +355,8 @@ def _common_dtype(values: Sequence[Any], strong: Sequence[Tensor | None]) -> DTy
 
 
 def _beside_number(value: Any, dtype: DType) -> DType:
+    if dtype.kind == "T":
+        raise strings.mixed("an operation")
     if isinstance(value, np.generic):
         value = value.item()
     return dtype if isinstance(value, Size) else promote(dtype, scalar_dtype(value, dtype))

@@ -242,7 +242,7 @@ def function(
     def decorate(python: Callable[..., Any]) -> Function:
         if isinstance(python, Function):
             return python
-        text = name or getattr(python, "__name__", type(python).__name__)
+        text = str(name or getattr(python, "__name__", type(python).__name__))
         specs = None if input_signature is None else tuple(input_signature)
         return Function(python, Options(text, specs, max_traces))
 

@@ -17,22 +17,23 @@ from graphnn.runtime.errors import ArgumentError
 from graphnn.sizes import axes_of, one_axis, shape_of
 from graphnn.tensor import Tensor
 
-elu = elementwise.elu
-gelu = elementwise.gelu
-hard_sigmoid = elementwise.hard_sigmoid
-hard_silu = elementwise.hard_silu
-hard_tanh = elementwise.hard_tanh
-log_sigmoid = elementwise.log_sigmoid
-mish = elementwise.mish
-relu = elementwise.relu
-relu6 = elementwise.relu6
-selu = elementwise.selu
-sigmoid = elementwise.sigmoid
-sigmoid_cross_entropy = elementwise.sigmoid_cross_entropy
-silu = swish = elementwise.silu
-softplus = elementwise.softplus
-softsign = elementwise.softsign
-tanh = elementwise.tanh
+elu: Any = elementwise.elu
+gelu: Any = elementwise.gelu
+hard_sigmoid: Any = elementwise.hard_sigmoid
+hard_silu: Any = elementwise.hard_silu
+hard_tanh: Any = elementwise.hard_tanh
+log_sigmoid: Any = elementwise.log_sigmoid
+mish: Any = elementwise.mish
+relu: Any = elementwise.relu
+relu6: Any = elementwise.relu6
+selu: Any = elementwise.selu
+sigmoid: Any = elementwise.sigmoid
+sigmoid_cross_entropy: Any = elementwise.sigmoid_cross_entropy
+silu: Any = elementwise.silu
+swish: Any = silu
+softplus: Any = elementwise.softplus
+softsign: Any = elementwise.softsign
+tanh: Any = elementwise.tanh
 
 __all__ = [
     "batch_normalization",

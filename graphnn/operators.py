@@ -18,6 +18,7 @@ from graphnn.ops.linalg import matmul
 from graphnn.ops.public import call_op, plain
 from graphnn.runtime import memory
 from graphnn.state import state
+from graphnn.strings import is_string
 from graphnn.tensor import Operand, Tensor
 
 _ndarray = np.ndarray
@@ -30,7 +31,7 @@ Operator = Callable[..., Any]
 
 def _binary(op: Op) -> Operator:
     def operator(self: Operand, other: Any) -> Any:
-        if isinstance(other, _UNKNOWN):
+        if isinstance(other, _UNKNOWN) and not _is_text(self, other):
             return NotImplemented
         return call_op(op, (self, other))
 
@@ -39,11 +40,15 @@ def _binary(op: Op) -> Operator:
 
 def _reflected(op: Op) -> Operator:
     def operator(self: Operand, other: Any) -> Any:
-        if isinstance(other, _UNKNOWN):
+        if isinstance(other, _UNKNOWN) and not _is_text(self, other):
             return NotImplemented
         return call_op(op, (other, self))
 
     return operator
+
+
+def _is_text(self: Operand, other: Any) -> bool:
+    return isinstance(other, str | bytes) and is_string(self)
 
 
 def _unary(op: Op) -> Operator:

@@ -14,6 +14,7 @@ from graphnn import tree
 from graphnn.apply import convert
 from graphnn.compiler.ir.types import DType, as_dtype, describe
 from graphnn.runtime.errors import ArgumentError, DTypeError
+from graphnn.strings import no_trace
 from graphnn.tensor import Operand, Tensor, Traced, raise_leak
 
 ndarray = np.ndarray
@@ -239,6 +240,8 @@ class Walk:
     def _tensor(self, path: str, tensor: Tensor, value: Any) -> None:
         if type(value) is Traced:
             raise_leak(value)
+        if value.dtype.kind in "TUS":
+            raise no_trace(f"argument {path}", value.shape)
         try:
             dtype = as_dtype(value.dtype)
         except (DTypeError, TypeError):
@@ -290,7 +293,8 @@ def value_leaf(value: Any) -> ValueLeaf:
         return ValueLeaf(float, repr(value))  # so 0.0 and -0.0 differ and nan equals nan
     if kind in SCALARS or kind in (bytes, complex):
         return ValueLeaf(kind, value)
-    if isinstance(value, Operand) or kind.__hash__ in (None, object.__hash__):
+    by_identity: tuple[Any, ...] = (None, object.__hash__)
+    if isinstance(value, Operand) or kind.__hash__ in by_identity:
         return ValueLeaf(ById, ById(value))
     try:
         hash(value)

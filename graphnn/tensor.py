@@ -375,8 +375,9 @@ class Tensor(Operand):
         tail = f"shape={self.shape}, dtype={name}"
         if type(value) is Traced:
             return f"Tensor({tail}, traced in {value.trace.name!r})"
-        # NumPy's printer does not know where 0-d numbers of foreign dtypes end.
-        return f"Tensor({value.item() if not value.ndim else value}, {tail})"
+        if not value.ndim:  # NumPy's printer does not know where numbers of foreign dtypes end
+            return f"Tensor({value.item()!r}, {tail})"
+        return f"Tensor({value}, {tail})"
 
     def __copy__(self) -> Tensor:
         return self

@@ -411,7 +411,9 @@ def _initial_array(value: Any, dtype: DType | None) -> Any:
         array = _evaluated(value)
         return array if dtype is None else array.astype(dtype)
     with init_scope():
-        return convert(value, dtype)._value
+        array = convert(value, dtype)._value
+    as_dtype(array.dtype)  # strings cannot be in a Variable
+    return array
 
 
 def _evaluated(tensor: Tensor) -> Any:

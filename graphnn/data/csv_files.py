@@ -25,7 +25,7 @@ _NUMERIC = ("int32", "int64", "float32", "float64")
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its dtype (STRING for text), and what a missing value becomes (None: an error)."""
+    """One column: its dtype (STRING for text) and what a missing value becomes (None: an error)."""
 
     name: str
     dtype: Any

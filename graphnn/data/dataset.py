@@ -84,9 +84,9 @@ class Dataset:
     ) -> Dataset:
         """What a generator yields.
 
-        generator: a function of `args`, called anew for each epoch. output_signature: a structure of
-        TensorSpecs; elements are converted to its dtypes, and ShapeError is raised for an element
-        that does not fit. Without it `element_spec` looks at the first element. output_types and
+        generator: a function of `args`, called anew for each epoch. output_signature: a structure
+        of TensorSpecs; elements are converted to its dtypes, and ShapeError is raised for an
+        element that does not fit. Without it `element_spec` looks at the first element. output_types and
         output_shapes are the older form. A restored position runs the generator up to there, so it
         should yield the same each time.
 
@@ -353,8 +353,8 @@ class Dataset:
     def cache(self, filename: str | os.PathLike[str] | None = None) -> Dataset:
         """The elements as the first whole pass computed them.
 
-        filename: a local file to keep them in; it is written beside and renamed at the end, and used
-        by later runs. Without it they stay in memory.
+        filename: a local file to keep them in; it is written beside and renamed at the end, and
+        used by later runs. Without it they stay in memory.
         """
         if isinstance(self._stage, Gather) and not filename and self._stage.is_whole:
             return self  # the table is in memory already

@@ -67,12 +67,12 @@ def text_dataset_from_directory(
 ) -> Any:
     """Batches of (text, label) from the .txt files of a folder that has a folder for each class.
 
-    directory: local or through fsspec. labels: "inferred" from the folders, None for texts alone, or
-    one for each file in the sorted order of paths. label_mode: "int" (int32), "categorical" (float32
-    one-hot), "binary" (float32 0 or 1), or None. max_length: characters that are kept of a text.
+    directory: local or through fsspec. labels: "inferred" from the folders, None for texts alone,
+    or one for each file in the sorted order of paths. label_mode: "int" (int32), "categorical"
+    (float32 one-hot), "binary" (float32 0 or 1), or None. max_length: characters kept of a text.
     validation_split with subset "training", "validation" or "both" (a pair): the share of files,
-    chosen by the seed, that is kept for validation. batch_size None gives single texts.
-    Texts are strings of `StringDType`. Raises ArgumentError for settings that do not fit the folder.
+    chosen by the seed, that is kept for validation. batch_size None gives single texts. Texts are
+    strings of `StringDType`. Raises ArgumentError for settings that do not fit the folder.
     """
 
     def read(path: Array, *label: Array) -> Any:
@@ -107,13 +107,13 @@ def image_dataset_from_directory(
 ) -> Any:
     """Batches of (image, label) from the image files of a folder that has a folder for each class.
 
-    Images are float32 [height, width, channels] with values from 0 to 255 ([channels, height, width]
-    with data_format "channels_first"), decoded by Pillow in parallel threads; of an animation the
-    first picture. color_mode: "rgb", "rgba" or "grayscale". image_size: (height, width) to resize to
-    with the interpolation "nearest", "bilinear", "bicubic", "lanczos3" or "area".
-    crop_to_aspect_ratio cuts the middle out and pad_to_aspect_ratio adds black, instead of
-    distorting. Other arguments as in `text_dataset_from_directory`. Raises ArgumentError for settings
-    that do not fit the folder, and for a file that is no image.
+    Images are float32 [height, width, channels] with values from 0 to 255 ([channels, height,
+    width] with data_format "channels_first"), decoded by Pillow in parallel threads; of an
+    animation the first picture. color_mode: "rgb", "rgba" or "grayscale". image_size: (height,
+    width) to resize to with the interpolation "nearest", "bilinear", "bicubic", "lanczos3" or
+    "area". crop_to_aspect_ratio cuts the middle out and pad_to_aspect_ratio adds black, instead of
+    distorting. Other arguments as in `text_dataset_from_directory`. Raises ArgumentError for
+    settings that do not fit the folder, and for a file that is no image.
     """
     _one_of("color_mode", color_mode, tuple(_CHANNELS))
     _one_of("interpolation", interpolation, _FILTERS)

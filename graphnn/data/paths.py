@@ -101,7 +101,7 @@ def open_binary(path: str, compression: str | None = None) -> BinaryIO:
         fs, inner = _filesystem(path)
         raw = fs.open(inner, "rb")
     else:
-        raw = open(path, "rb")  # noqa: SIM115
+        raw = open(path, "rb")
     return cast(BinaryIO, _OPENERS[kind](raw, "rb") if kind else raw)
 
 

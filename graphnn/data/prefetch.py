@@ -73,7 +73,7 @@ class _PrefetchCursor(Cursor):
                 raise failed_ahead(error)
         made = [task.result() for task in self.tasks]
         self.ready.extend(element for element in made if element is not _END)
-        self.ended = self.ended or len(made) > 0 and made[-1] is _END
+        self.ended = self.ended or (len(made) > 0 and made[-1] is _END)
         self.tasks.clear()
 
     def restart(self) -> None:

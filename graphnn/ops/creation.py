@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphnn import strings
 from graphnn.apply import TENSOR_OPS, cast, constant_of, convert, from_node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import DEFAULT_FLOAT, DType, as_dtype, int32, is_float
@@ -44,6 +45,12 @@ def _dtype(dtype: Any) -> DType | None:
     return None if dtype is None else as_dtype(dtype)
 
 
+def _converted(value: Any, dtype: Any) -> Tensor:
+    if strings.is_string_dtype(dtype):
+        return Tensor(strings.text_array(value).copy())
+    return convert(value, _dtype(dtype))
+
+
 def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None = None) -> Tensor:
     """A tensor from numbers, nested lists, arrays or tensors; the data are copied.
 
@@ -55,7 +62,7 @@ def constant(value: Any, dtype: Any = None, shape: Any = None, name: str | None 
     Tensor([[1 2]
      [3 4]], shape=(2, 2), dtype=int32)
     """
-    tensor = convert(value, _dtype(dtype))
+    tensor = _converted(value, dtype)
     if shape is None:
         return tensor
     wanted = shape_of(shape, "constant")
@@ -72,7 +79,7 @@ def convert_to_tensor(
     >>> graphnn.convert_to_tensor([1.0, 2.0]).shape
     (2,)
     """
-    return convert(value, _dtype(dtype))
+    return _converted(value, dtype)
 
 
 def asarray(

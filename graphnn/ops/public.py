@@ -9,8 +9,11 @@ from functools import cache
 from typing import Any
 
 from graphnn.apply import apply, promoted, type_of
-from graphnn.compiler.ir.types import is_float
+from graphnn.compiler.ir.types import bool_, is_float
 from graphnn.compiler.ops.base import Elementwise, Op
+from graphnn.compiler.ops.logic import Where
+from graphnn.compiler.ops.math import Add
+from graphnn.strings import is_string
 from graphnn.tensor import Operand, Tensor
 
 _EMPTY = inspect.Parameter.empty
@@ -34,9 +37,16 @@ def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     tensors = promoted(inputs, op.promotes, fixed)
     if op.promotes == "none":
         op.infer(*map(type_of, tensors))
-    elif any(t.dtype not in op.accepts for t in tensors):
+    elif any(t.dtype not in op.accepts for t in tensors) and not _takes_text(op, tensors):
         op.check_dtypes([type_of(t) for t in tensors])
     return apply(op, *tensors)
+
+
+def _takes_text(op: Op, tensors: Sequence[Tensor]) -> bool:
+    """Whether it is a comparison of strings, a choice between them, or `+`, which joins them."""
+    fixed = op.fixed_inputs if isinstance(op, Elementwise) else ()
+    text = all(is_string(t) for i, t in enumerate(tensors) if i not in fixed)
+    return text and (isinstance(op, Add | Where) or getattr(op, "result", None) == bool_)
 
 
 def _ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
