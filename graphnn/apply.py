@@ -24,7 +24,7 @@ from graphnn.compiler.trace import SMALL, Trace
 from graphnn.dtypes import default_float
 from graphnn.runtime.errors import ArgumentError, DTypeError, GraphnnError
 from graphnn.state import state
-from graphnn.tensor import Operand, Tensor, Traced, raise_leak
+from graphnn.tensor import Operand, Symbolic, Tensor, Traced, raise_leak
 
 _ndarray = np.ndarray
 
@@ -85,6 +85,8 @@ def _second_try(op: Op, inputs: tuple[Tensor, ...], error: Exception) -> Any:
     for tensor in inputs:
         if type(tensor._value) is Traced:
             raise_leak(tensor._value)
+        if isinstance(tensor._value, Symbolic):
+            return tensor._value.record(op, inputs)
     if isinstance(error, GraphnnError):
         raise error
     if isinstance(error, RuntimeError) and "already entered" in str(error):
@@ -98,6 +100,8 @@ def _wrap(result: Any) -> Any:
     if type(result) is tuple:
         return tuple(map(_wrap, result))
     if type(result) is not _ndarray:
+        if isinstance(result, Tensor):
+            return result  # of symbolic inputs
         result = np.asarray(result)
     elif result.base is not None and not result.flags.writeable:
         result = result.copy()  # a view of a Variable's buffer, which the next assign overwrites

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -76,6 +76,31 @@ class Traced:
     def dtype(self) -> DType:
         """Dtype of the node."""
         return self.node.dtype  # type: ignore[no-any-return]
+
+
+class Symbolic:
+    """The body of a tensor that stands for data of a model under construction.
+
+    NumPy and all else that looks into it gets a TypeError, and `apply` then asks `record`.
+    """
+
+    __slots__ = ("dtype",)
+    __array_ufunc__ = None
+
+    def __init__(self, dtype: DType) -> None:
+        self.dtype = dtype
+
+    def record(self, op: Any, inputs: Sequence[Any]) -> Any:
+        """The outputs of an op on inputs of which one has this body."""
+        raise NotImplementedError
+
+    def __array__(self, *args: Any, **keywords: Any) -> Any:
+        raise TypeError("a symbolic tensor has no numbers")
+
+    __array_function__ = __array__
+
+    def __getattr__(self, name: str) -> Any:
+        raise TypeError(f"a symbolic tensor has no {name} outside of the model that it describes")
 
 
 class Operand:
@@ -311,9 +336,10 @@ class Tensor(Operand):
     Tensor([3. 6.], shape=(2,), dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_value")
+    __slots__ = ("__weakref__", "_keras_mask", "_value")
 
-    _value: Any  # np.ndarray (read-only if it is a Variable's buffer) or Traced
+    _value: Any  # np.ndarray (read-only if it is a Variable's buffer), Traced or Symbolic
+    _keras_mask: Any  # set by Keras layers only: which time steps are no padding
 
     def __init__(self, value: Any) -> None:
         self._value = value

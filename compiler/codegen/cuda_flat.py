@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from graphnn.compiler.codegen.cuda_plan import Options
 from graphnn.compiler.codegen.cuda_printer import (
     Printer,
     Rule,
@@ -22,21 +22,6 @@ from graphnn.compiler.codegen.scalar import Accumulator
 from graphnn.compiler.ir.sizes import Var
 
 
-@dataclass(frozen=True)
-class Options:
-    """What schedules depend on.
-
-    parts: blocks of a kernel with results over all rows. shared: bytes of shared memory that a
-    block may have. registers: elements of rows that one thread keeps in registers. packs_from:
-    elements of a loop from which on packs of 16 bytes pay.
-    """
-
-    parts: int = 264
-    shared: int = 226 << 10
-    registers: int = 64
-    packs_from: int = 4096
-
-
 THREADS = 256
 
 
@@ -52,6 +37,7 @@ def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
     if not joins:
         printer.line("const idx block = blockIdx.x, blocks = gridDim.x;")
     printer.line(f"const idx thread = block * {THREADS} + threadIdx.x;")
+    name_part(printer, bool(kernel.leave))
     printer.statements(kernel.enter)
     if var.extent != 0:
         _rows(printer, kernel, var, widths.width)
@@ -120,11 +106,15 @@ def _with_finish(text: str, kernel: Kernel) -> tuple[str, list[Rule]]:
     return text + finish, [rule]
 
 
-def totals_end(printer: Printer, kernel: Kernel, threads: int) -> None:
-    """Combine the threads' totals, store them as the block's part, and finish if it is alone."""
-    if kernel.leave:
+def name_part(printer: Printer, used: bool) -> None:
+    """The block's number, which is that of its part of the results."""
+    if used:
         printer.line("const idx part = blockIdx.x;")
         printer.vars[PART] = "part"
+
+
+def totals_end(printer: Printer, kernel: Kernel, threads: int) -> None:
+    """Combine the threads' totals, store them as the block's part, and finish if it is alone."""
     for a in _totals(kernel):
         name = monoid(a.monoid, a.dtype)
         printer.line(f"{a.name} = block_reduce<{name}, {threads}>({a.name});")

@@ -303,4 +303,3 @@ def kept_text(row: Resident, width: int) -> str:
     if row.registers:
         return f"{row.array}[k * {width} + e]" if width > 1 else f"{row.array}[k]"
     return f"{row.array}[{row.at('j')}]"
-

@@ -20,6 +20,7 @@ from graphnn.compiler.codegen.scalar import (
 )
 from graphnn.compiler.ir.sizes import Dynamic, Size, Symbol, Var, atoms
 from graphnn.runtime.errors import Loc
+from graphnn.runtime.program import CheckSite
 
 COMMENT_COLUMN = 40  # of the loop form as text
 PART = Var("part", 1 << 20)  # number of the part that runs; in `finish` the number of parts
@@ -252,6 +253,8 @@ class _Printer:
         return self.values[id(value)]
 
     def attribute(self, value: Any) -> str:
+        if isinstance(value, CheckSite):
+            return str(value.check)
         return self.size(value) if isinstance(value, Size) else str(value)
 
     def size(self, value: Any) -> str:

@@ -191,7 +191,7 @@ def pad(arrays: list[Array], shape: tuple[int | None, ...], value: Any) -> Array
             )
     out = _filled((len(arrays), *sizes), first, value)
     for position, array in enumerate(arrays):
-        out[(position, *(slice(s) for s in array.shape))] = array
+        out[position, ...][tuple(slice(s) for s in array.shape)] = array
     return out
 
 

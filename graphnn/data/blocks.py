@@ -19,7 +19,7 @@ def count(block: Block) -> int:
     kind = type(block)
     if kind is list or kind is np.ndarray:
         return len(block)
-    return len(next(leaves(block)))
+    return count(block[0]) if kind is tuple else len(next(leaves(block)))
 
 
 def cut(block: Block, start: int, stop: int | None = None, step: int = 1) -> Block:

@@ -33,7 +33,7 @@ class Call:
 
     def __call__(self, element: Any, index: int) -> Any:
         """What the function returns. A raised error gets a note with the element's index."""
-        args = element if type(element) is tuple else (element,)
+        args: Any = element if type(element) is tuple else (element,)
         try:
             if self.raw:
                 return self.function(*args)

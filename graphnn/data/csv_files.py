@@ -108,7 +108,8 @@ class _CsvCursor(Cursor):
         super().__init__()
         self.stage = stage
         self.file: BinaryIO | None = None
-        self.restart()
+        self.rows: Block | None = None
+        self.number = self.begin = self.after = self.used = 0
 
     def next(self) -> Any:
         if not self._ready():
@@ -149,8 +150,8 @@ class _CsvCursor(Cursor):
 
     def restart(self) -> None:
         self.close()
+        self.rows = None
         self.number = self.begin = self.after = self.used = 0
-        self.rows: Block | None = None
 
     def save(self) -> State:
         open_block = self.rows is not None
@@ -168,7 +169,7 @@ class _CsvCursor(Cursor):
             file.close()
 
 
-def read_records(file: Any, quotes: bool) -> bytes:
+def read_records(file: BinaryIO, quotes: bool) -> bytes:
     """Whole records, about a mebibyte; nothing at the end of the file.
 
     A line break between an odd number of quotes belongs to a value.
@@ -239,10 +240,13 @@ def records(
     path: str, delimiter: str, quotes: bool, compression: str | None
 ) -> Iterator[list[str]]:
     """The records of a file as text, for a look at its beginning."""
-    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     with open_binary(path, compression) as file:
         text = io.TextIOWrapper(file, "utf-8-sig", newline="")
-        yield from (r for r in csv.reader(text, delimiter=delimiter, quoting=quoting) if r)
+        if quotes:
+            rows = csv.reader(text, delimiter=delimiter)
+        else:
+            rows = csv.reader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        yield from (row for row in rows if row)
 
 
 def header_of(path: str, delimiter: str, quotes: bool, compression: str | None) -> tuple[str, ...]:

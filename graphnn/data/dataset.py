@@ -16,9 +16,10 @@ from graphnn.data.calls import Call
 from graphnn.data.elements import map_leaves, to_array, to_numpy, wrap
 from graphnn.data.iterator import DatasetIterator, read_position
 from graphnn.data.mapping import Filter, IgnoreErrors, Map
-from graphnn.data.ordering import Concatenate, Repeat, Shard, Shuffle, Skip, Take
+from graphnn.data.ordering import Concatenate, Repeat, Shard, Skip, Take
 from graphnn.data.paths import expand
 from graphnn.data.prefetch import Prefetch
+from graphnn.data.shuffling import Shuffle
 from graphnn.data.sources import ENDLESS, Arrays, FromGenerator, Gather, Single, Steps
 from graphnn.data.stage import INFINITE, Stage
 from graphnn.data.weaving import Interleave, zipped
@@ -86,9 +87,9 @@ class Dataset:
 
         generator: a function of `args`, called anew for each epoch. output_signature: a structure
         of TensorSpecs; elements are converted to its dtypes, and ShapeError is raised for an
-        element that does not fit. Without it `element_spec` looks at the first element. output_types and
-        output_shapes are the older form. A restored position runs the generator up to there, so it
-        should yield the same each time.
+        element that does not fit. Without it `element_spec` looks at the first element.
+        output_types and output_shapes are the older form. A restored position runs the generator
+        up to there, so it should yield the same each time.
 
         >>> dataset = graphnn.data.Dataset.from_generator(lambda: ([i] * i for i in (1, 2)))
         >>> [x.tolist() for x in dataset]

@@ -94,9 +94,9 @@ def make_csv_dataset(
     file_pattern: paths or patterns, local or through fsspec. column_names: by default those in the
     first line. column_defaults: for each column read, a dtype (required) or a default value; by
     default the dtype (int32, int64, float32, text) is found in the first num_rows_for_inference
-    rows and missing values become 0 or "". select_columns: names or numbers. na_value: text that also
-    means a missing value. num_epochs: None repeats without end. Rows are shuffled in a buffer and
-    batches prefetched by a thread. num_parallel_reads, sloppy and ignore_errors are accepted;
+    rows and missing values become 0 or "". select_columns: names or numbers. na_value: text that
+    also means a missing value. num_epochs: None repeats without end. Rows are shuffled in a buffer
+    and batches prefetched by a thread. num_parallel_reads, sloppy and ignore_errors are accepted;
     files are read one after the other. Raises ArgumentError for unknown columns and for rows that
     cannot be read.
     """

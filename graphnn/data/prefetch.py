@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future
+from collections.abc import Callable
 from typing import Any
 
 from graphnn.data.ordering import Keeping
 from graphnn.data.stage import Cursor, Stage, State, failed_ahead
-from graphnn.data.threads import Pool
-
-_END = object()
+from graphnn.data.threads import Ahead
 
 
 class Prefetch(Keeping):
@@ -26,23 +24,27 @@ class Prefetch(Keeping):
         return _PrefetchCursor(self.child.open(), self.ahead)
 
 
-def _pull(child: Cursor) -> Any:
-    try:
-        return child.next()
-    except StopIteration:
-        return _END  # a future cannot carry it
+def _caught(pull: Callable[[], Any]) -> Callable[[], tuple[Any, Exception | None]]:
+    """The same, but an exception (StopIteration included) is part of the result."""
+
+    def result() -> tuple[Any, Exception | None]:
+        try:
+            return pull(), None
+        except Exception as error:
+            return None, error
+
+    return result
 
 
 class _PrefetchCursor(Cursor):
-    """One thread does the tasks in turn: so the order is the same, and the child is at rest as soon
-    as the last task has ended."""
+    """The thread works in turn: so the order is the same, and the child is at rest as soon as the
+    last result is there. The thread closes the child, which it may be in the middle of."""
 
     def __init__(self, child: Cursor, ahead: int) -> None:
         super().__init__(child)
-        self.child, self.ahead = child, ahead
-        self.pool = Pool(1, "prefetch")
-        self.tasks: deque[Future[Any]] = deque()
-        self.ready: deque[Any] = deque()  # elements of a restored position
+        self.child, self.most = child, ahead
+        self.thread = Ahead(_caught(child.next), child.close, "prefetch")
+        self.ready: deque[Any] = deque()  # taken from the thread to save a position
         self.ended = False
 
     def next(self) -> Any:
@@ -52,56 +54,48 @@ class _PrefetchCursor(Cursor):
             return self.ready.popleft()
         if self.ended:
             raise StopIteration
-        element = self.tasks.popleft().result()
-        if element is _END:
+        element, error = self.thread.get()
+        if error is None:
+            self.thread.ask()
+            return element
+        if isinstance(error, StopIteration):
             self.ended = True
-            self.tasks.clear()
+            self._drop()
             raise StopIteration
-        self._refill()
-        return element
+        raise error
 
     def _refill(self) -> None:
-        while len(self.tasks) + len(self.ready) < self.ahead:
-            self.tasks.append(self.pool.submit(_pull, self.child))
+        while self.thread.asked + len(self.ready) < self.most:
+            self.thread.ask()
 
-    def _settle(self) -> None:
-        """Wait until the thread is at rest; what it has made is ready."""
-        self.tasks = deque(task for task in self.tasks if not task.cancel())
-        for task in self.tasks:
-            error = task.exception()
-            if error is not None:
-                raise failed_ahead(error)
-        made = [task.result() for task in self.tasks]
-        self.ready.extend(element for element in made if element is not _END)
-        self.ended = self.ended or (len(made) > 0 and made[-1] is _END)
-        self.tasks.clear()
+    def _drop(self) -> None:
+        self.thread.withdraw()
+        while self.thread.asked:
+            self.thread.get()
 
     def restart(self) -> None:
-        self._quiet()
+        self._drop()
+        self.ready.clear()
         super().restart()
         self.ended = False
 
-    def _quiet(self) -> None:
-        for task in self.tasks:
-            if not task.cancel():
-                task.exception()
-        self.tasks.clear()
-        self.ready.clear()
-
     def save(self) -> State:
-        self._settle()
+        self.thread.withdraw()
+        while self.thread.asked:
+            element, error = self.thread.get()
+            if error is None:
+                self.ready.append(element)
+            elif isinstance(error, StopIteration):
+                self.ended = True
+            else:
+                raise failed_ahead(error)
         return {"ready": list(self.ready), "ended": self.ended, **super().save()}
 
     def restore(self, state: State) -> None:
-        self._quiet()
+        self._drop()
         super().restore(state)
-        self.ready.extend(state["ready"])
+        self.ready = deque(state["ready"])
         self.ended = state["ended"]
 
     def close(self) -> None:
-        if self.pool.close(self.tasks):
-            super().close()
-            return
-        # The thread is still inside the child: who comes last puts out the light.
-        for task in [t for t in self.tasks if not t.cancelled()][-1:]:
-            task.add_done_callback(lambda _: self.child.close())
+        self.thread.close()

@@ -373,5 +373,6 @@ class _GeneratorCursor(Cursor):
     def close(self) -> None:
         iterator, self._iterator = self._iterator, None
         self.done = True
-        if hasattr(iterator, "close"):
-            iterator.close()  # runs the generator's finally blocks now, not at some later time
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()  # runs the generator's finally blocks now, not at some later time

@@ -11,6 +11,8 @@ from graphnn.keras.callbacks.base import HOOKS, SHORT_HOOKS, Callback, Logs
 class History(Callback):
     """Keeps the logs of all epochs: `history` is a dict of lists, `epoch` the epochs' numbers."""
 
+    _kept = ("history", "epoch")
+
     def __init__(self) -> None:
         super().__init__()
         self.history: dict[str, list[Any]] = {}
@@ -35,7 +37,7 @@ class LambdaCallback(Callback):
     def __init__(self, **hooks: Callable[..., Any]) -> None:
         super().__init__()
         for name, function in hooks.items():
-            if name not in HOOKS:
+            if name not in HOOKS and name not in SHORT_HOOKS:
                 raise TypeError(
                     f"LambdaCallback: there is no hook {name}; hooks: {', '.join(HOOKS)}"
                 )

@@ -28,6 +28,7 @@ class ProgbarLogger(Callback):
     """
 
     _takes_tensors = True
+    _kept = ()
     INTERVAL = 0.1  # seconds between refreshes: reading a value waits for the device
 
     def __init__(self, verbose: int = 1, file: TextIO | None = None) -> None:
@@ -89,7 +90,7 @@ class ProgbarLogger(Callback):
         self._seen, self._start = 0, time.perf_counter()
         self._next = self._start + self.INTERVAL
         if self._as_bar():
-            from tqdm.auto import tqdm
+            from tqdm import tqdm  # text also in notebooks, which then need no widgets
 
             self._bar = tqdm(
                 total=self.params.get("steps"),
@@ -116,6 +117,10 @@ class ProgbarLogger(Callback):
         text = f"{self._seen}/{steps} - {seconds:.0f}s{pace}"
         known = _logs_text(as_numbers(logs))
         print(f"{text} - {known}" if known else text, file=self.file, flush=True)
+
+    def _release(self) -> None:
+        self._training = False
+        self._close()
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -1,0 +1,250 @@
+"""How a row kernel uses a block: lanes of a row, width of packs, and what stays on the chip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphnn.compiler.codegen.cuda_printer import power_of_two
+from graphnn.compiler.codegen.cuda_span import (
+    Place,
+    Resident,
+    Residents,
+    Widths,
+    choose_width,
+    is_neighbour,
+    places,
+    unguarded_loads,
+)
+from graphnn.compiler.codegen.loops import (
+    Combine,
+    Kernel,
+    Loop,
+    Statement,
+    Store,
+    Update,
+    expressions,
+    scalars,
+    walk,
+)
+from graphnn.compiler.codegen.scalar import Buffer, Scalar
+from graphnn.compiler.ir.sizes import Var, atoms
+
+THREADS = 256
+WARP = 32
+PACKS_A_LANE = 4
+CHUNK_PACKS = 4  # packs a lane takes of a row that is split over blocks
+
+
+@dataclass(frozen=True)
+class Options:
+    """What schedules depend on.
+
+    parts: blocks of a kernel with results over all rows. shared: bytes of shared memory that a
+    block may have. registers: elements of rows that one thread keeps in registers. packs_from:
+    elements of a loop from which on packs of 16 bytes pay.
+    """
+
+    parts: int = 264
+    shared: int = 226 << 10
+    registers: int = 64
+    packs_from: int = 4096
+
+
+@dataclass
+class Plan:
+    """How the rows of a kernel are worked on.
+
+    lanes: of a row's team. threads: of a block. chunked: whether blocks share a row.
+    """
+
+    kernel: Kernel
+    var: Var
+    cols: Any
+    widths: Widths
+    lanes: int
+    threads: int
+    head: bool
+    chunked: bool
+    registers: bool
+    residents: Residents
+    shared: int = 0
+
+    @property
+    def teams(self) -> int:
+        """Rows that a block works on at a time."""
+        return self.threads // self.lanes
+
+    @property
+    def packs(self) -> int:
+        """Packs of each lane, if rows are in registers."""
+        return -(-self.cols // (self.widths.width * self.lanes))
+
+    @property
+    def chunk(self) -> int:
+        """Columns of a chunk."""
+        return self.lanes * self.widths.width * CHUNK_PACKS
+
+
+def make_plan(kernel: Kernel, scratch: set[Buffer], options: Options) -> tuple[Kernel, Plan]:
+    """The kernel, perhaps with values computed again that were to be kept, and its plan."""
+    loops = [s for s in kernel.body if isinstance(s, Loop)]
+    var = loops[0].var
+    kept = _kept(loops, scratch)
+    static = isinstance(var.extent, int)
+    if not static:
+        kernel = recompute(kernel, set(kept))
+        kept = []
+    found = [p for loop in loops for p in places(loop.body, var) if p[0] not in scratch]
+    widths = choose_width(found, var, aligned_only=False)
+    if static and widths.width > 1 and not _worth_packing(var.extent, widths):
+        widths = Widths(1)
+    head = bool(widths.residue)
+    simple = _is_map(kernel)
+    lanes = _lanes(var.extent, widths.width, simple)
+    threads = lanes if lanes > WARP and not simple else THREADS
+    chunked = simple and not (static and var.extent <= lanes * widths.width * 2 * CHUNK_PACKS)
+    plan = Plan(kernel, var, var.extent, widths, lanes, threads, head, chunked, False, Residents())
+    if simple or not static:
+        return kernel, plan
+    staged = _read_again(kernel, scratch)
+    sums = combines(kernel)
+    rows = len(kept) + len(staged) + len(sums)
+    aligned = not head and var.extent % widths.width == 0
+    if rows and aligned and plan.packs * widths.width * rows <= options.registers:
+        plan.registers = True
+    _choose_residents(plan, kept, staged, sums, options)
+    lost = set(kept) - set(plan.residents.kept)
+    if lost:
+        plan.kernel = recompute(kernel, lost)
+    return plan.kernel, plan
+
+
+def _worth_packing(cols: int, widths: Widths) -> bool:
+    if not widths.residue and cols % widths.width == 0:
+        return True
+    return cols >= 8 * widths.width
+
+
+def _kept(loops: list[Loop], scratch: set[Buffer]) -> list[Buffer]:
+    stored = [s.buffer for loop in loops for s in loop.body if isinstance(s, Store)]
+    return [b for b in dict.fromkeys(stored) if b in scratch]
+
+
+def _is_map(kernel: Kernel) -> bool:
+    """Whether no value depends on other columns or rows."""
+    changes = any(isinstance(s, Update | Combine) for s in walk(kernel.body))
+    return not (changes or kernel.enter)
+
+
+def _lanes(cols: Any, width: int, simple: bool) -> int:
+    if not isinstance(cols, int):
+        return THREADS
+    packs = max(1, -(-cols // width))
+    if simple:
+        return min(THREADS, power_of_two(packs))
+    if packs <= WARP * PACKS_A_LANE:
+        return min(WARP, power_of_two(packs))
+    return min(512, max(64, power_of_two(-(-packs // PACKS_A_LANE))))
+
+
+def _read_again(kernel: Kernel, scratch: set[Buffer]) -> list[Place]:
+    """Rows that more than one sweep reads."""
+    count: dict[Place, int] = {}
+    row = kernel.row
+    for loop in (s for s in kernel.body if isinstance(s, Loop)):
+        own: set[Place] = set()
+        for s in loop.body:
+            own |= {load.attrs for load in unguarded_loads(scalars(s))}
+        for buffer, linear in own:
+            varies = row is None or row in atoms(linear)
+            if buffer not in scratch and varies and is_neighbour(linear, loop.var):
+                count[buffer, linear] = count.get((buffer, linear), 0) + 1
+    return [place for place, times in count.items() if times > 1]
+
+
+def _choose_residents(
+    plan: Plan, kept: list[Buffer], staged: list[Place], sums: list[Combine], options: Options
+) -> None:
+    """Sums first, then rows that would be read again, then values that would be computed again."""
+    found = plan.residents
+    wanted: list[tuple[dict[Any, Resident], Any, Any, str]] = []
+    wanted += [(found.sums, s.buffer, s.value.dtype, f"s{k}") for k, s in enumerate(sums)]
+    same_residue = [p for p in staged if plan.widths.width == 1 or plan.widths.fits(p[1], plan.var)]
+    wanted += [(found.staged, p, p[0].dtype, f"r{k}") for k, p in enumerate(same_residue)]
+    wanted += [(found.kept, b, b.dtype, b.name) for b in kept]
+    pad = "pad" if plan.head else ""
+    for table, key, dtype, name in wanted:
+        if plan.registers:
+            table[key] = Resident(name, dtype, True)
+            if table is found.sums and plan.teams > 1:
+                plan.shared += plan.teams * row_length(plan, dtype) * dtype.itemsize
+            continue
+        nbytes = plan.teams * row_length(plan, dtype) * dtype.itemsize
+        if plan.shared + nbytes <= options.shared:
+            plan.shared += nbytes
+            own_pad = "" if table is found.sums else pad
+            table[key] = Resident(name, dtype, False, own_pad)
+
+
+def row_length(plan: Plan, dtype: Any) -> int:
+    """Elements of a row in shared memory, so that each row starts at a multiple of 16 bytes."""
+    unit = max(plan.widths.width, 16 // dtype.itemsize)
+    cols = plan.cols + (plan.widths.width if plan.head else 0)
+    return -(-cols // unit) * unit
+
+
+def recompute(kernel: Kernel, lost: set[Buffer]) -> Kernel:
+    """The kernel without some kept rows: each reader computes the value itself."""
+    if not lost:
+        return kernel
+    known: dict[int, Scalar] = {}
+    stored: dict[Buffer, Scalar] = {}
+
+    def again(value: Scalar) -> Scalar:
+        for e in expressions((value,)):
+            if id(e) not in known:
+                known[id(e)] = _rebuilt(e, known, stored, lost)
+        return known[id(value)]
+
+    body: list[Statement] = []
+    for s in kernel.body:
+        if not isinstance(s, Loop):
+            body.append(_with_value(s, again))
+            continue
+        inner: list[Statement] = []
+        for t in s.body:
+            new = _with_value(t, again)
+            if isinstance(new, Store) and new.buffer in lost:
+                stored[new.buffer] = new.value
+            else:
+                inner.append(new)
+        if inner:
+            body.append(replace(s, body=tuple(inner)))
+    return replace(kernel, body=tuple(body))
+
+
+def _rebuilt(
+    e: Scalar, known: dict[int, Scalar], stored: dict[Buffer, Scalar], lost: set[Buffer]
+) -> Scalar:
+    if e.op == "load" and e.attrs[0] in lost:
+        return stored[e.attrs[0]]
+    args = tuple(known[id(a)] for a in e.args)
+    if all(a is b for a, b in zip(args, e.args, strict=True)):
+        return e
+    outer, e.emit.loc = e.emit.loc, e.loc
+    new = e.emit.make(e.op, args, e.dtype, e.attrs, e.needs)
+    e.emit.loc = outer
+    return new
+
+
+def _with_value(s: Statement, change: Callable[[Scalar], Scalar]) -> Statement:
+    if isinstance(s, Store | Combine | Update):
+        return replace(s, value=change(s.value))
+    return s
+
+
+def combines(kernel: Kernel) -> list[Combine]:
+    """Sums of columns over rows."""
+    return [s for s in walk(kernel.body) if isinstance(s, Combine)]
