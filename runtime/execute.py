@@ -18,6 +18,7 @@ from graphnn.runtime.program import Layout, Program, Step, StepSizes
 Array = np.ndarray[Any, Any]
 Plan = tuple[int, bool, tuple[int, ...] | None]
 HOST = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+MAX_INSTANCES = 16  # combinations of sizes whose tables and arena are kept
 SIZES_BEFORE = 2  # words before the symbols in a step's sizes: failed check, its value
 
 
@@ -90,11 +91,13 @@ class Executable:
             array = arrays[position]
             sizes.append((self._bound[position] if array is None else array).shape[axis])
         key = tuple(sizes)
-        if key not in self._instances:
-            self._instances[key] = _Instance(self, key)
-            if not key:
-                self._only = self._instances[key]
-        return self._instances[key]
+        instance = self._instances.pop(key, None) or _Instance(self, key)
+        self._instances[key] = instance  # the last one used is the last to go
+        if len(self._instances) > MAX_INSTANCES:
+            del self._instances[next(iter(self._instances))]
+        if not key:
+            self._only = instance
+        return instance
 
 
 class _Instance:

@@ -21,7 +21,6 @@ from graphnn.compiler.codegen.loops import PART, Kernel, Loop, Reset, Store
 from graphnn.compiler.codegen.scalar import Accumulator
 from graphnn.compiler.ir.sizes import Var
 
-
 THREADS = 256
 
 

@@ -42,7 +42,7 @@ def scan_kernel(kernel: Kernel) -> Scheduled:
             _tiles(printer, kernel)
     blocks = ceil_div(row.extent, THREADS) if serial else row.extent
     text = entry("@K@", parameters(kernel, kernel.buffers), THREADS, printer.lines)
-    return Scheduled(text, (Rule("", blocks, THREADS),), kernel.buffers)
+    return Scheduled(text, (Rule("", blocks, THREADS),), kernel.buffers, kernel.inplace)
 
 
 def _tiles(printer: Printer, kernel: Kernel) -> None:

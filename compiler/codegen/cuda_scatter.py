@@ -24,7 +24,17 @@ from graphnn.compiler.codegen.cuda_printer import (
 from graphnn.compiler.codegen.cuda_span import Span, SpanPrinter, choose_width, places
 from graphnn.compiler.codegen.loops import Combine, Kernel, Loop, Statement, Store
 from graphnn.compiler.codegen.scalar import Buffer
-from graphnn.compiler.ir.sizes import Dynamic, Var, atom, atoms, product, substitute, unravel
+from graphnn.compiler.ir.sizes import (
+    Dynamic,
+    Symbol,
+    Var,
+    atom,
+    atoms,
+    product,
+    substitute,
+    terms_of,
+    unravel,
+)
 from graphnn.compiler.ir.types import int64
 
 THREADS = 256
@@ -55,8 +65,8 @@ class Parts:
 def scatter_kernel(kernel: Kernel, options: Options) -> Scheduled:
     """Copy, places, updates: three launches; two where atomic integer sums do."""
     parts = _parts(kernel)
-    copy, copy_rule = _copy_entry(kernel, parts, options)
     if _is_atomic(parts.write):
+        copy, copy_rule = _copy_entry(kernel, parts, options)
         text, rule = _atomic_entry(kernel, parts)
         return Scheduled(copy + text, (copy_rule, rule), kernel.buffers)
     keys = Buffer("places", int64, parts.updates)
@@ -85,13 +95,10 @@ def _parts(kernel: Kernel) -> Parts:
 
 def _is_free(linear: Any, var: Var) -> bool:
     """Whether a variable is an axis of the place by itself: a multiple, in no computed index."""
-    inside = atoms(linear)
-    if any(isinstance(a, Dynamic) and var in a.value.needs for a in inside):
+    if any(isinstance(a, Dynamic) and var in a.value.needs for a in atoms(linear)):
         return False
-    own = [m for m, _ in getattr(linear, "terms", ()) if var in m]
-    if not own or any(not isinstance(a, Var) or a == var for m in own for a in m) is False:
-        return False
-    return all(sum(isinstance(a, Var | Dynamic) for a in m) == 1 for m in own)
+    own = [m for m in terms_of(linear) if any(var in atoms(atom(a)) for a in m)]
+    return bool(own) and all(a == var or isinstance(a, Symbol) for m in own for a in m)
 
 
 def _is_atomic(write: Store | Combine) -> bool:
@@ -133,9 +140,7 @@ def _unravel(p: Printer, vars: Sequence[Var], name: str) -> None:
         p.line(f"const idx {var.name} = {p.index(at)};")
 
 
-def _places_entry(
-    kernel: Kernel, parts: Parts, buffers: Sequence[Buffer]
-) -> tuple[str, Rule]:
+def _places_entry(kernel: Kernel, parts: Parts, buffers: Sequence[Buffer]) -> tuple[str, Rule]:
     p = Printer(kernel)
     end = p.index(parts.updates)
     head = f"for (idx u = blockIdx.x * {THREADS} + threadIdx.x; u < {end}; "
@@ -186,7 +191,7 @@ def _one_update(p: Printer, parts: Parts) -> None:
     with p.block(f"for (idx d = lane; d < {size}; d += {WARP})"):
         _unravel(p, parts.inner, "d")
         start = substitute(write.linear, dict.fromkeys(parts.inner, 0))
-        moved = substitute(write.linear, {}) - start
+        moved = write.linear - start
         at = f"place + {p.index(moved)}" if moved != 0 else "place"
         _write(p, write, at)
 

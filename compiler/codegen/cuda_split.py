@@ -105,6 +105,7 @@ def finish_entry(kernel: Kernel, buffers: tuple[Buffer, ...]) -> tuple[str, Rule
     printer = Printer(kernel)
     printer.line("idx block = blockIdx.x;")
     total: Any = 0
+    previous = ""
     for number, loop in enumerate(kernel.finish):
         split = _of_finish(loop)
         blocks = ceil_div(split.results, split.shape[0])

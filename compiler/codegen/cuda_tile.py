@@ -78,5 +78,4 @@ def tile_kernel(kernel: Kernel, crossed: list[Place]) -> Scheduled:
         p.line("__syncthreads();")
     text = entry("@K@", parameters(kernel, kernel.buffers), THREADS, p.lines)
     blocks = ceil_div(row.extent, TILE) * ceil_div(loop.var.extent, TILE)
-    # A tile is read before another one is written, but not before all are.
-    return Scheduled(text, (Rule("", blocks, THREADS),), kernel.buffers)
+    return Scheduled(text, (Rule("", blocks, THREADS),), kernel.buffers, kernel.inplace)

@@ -36,6 +36,12 @@ class Registry:
         """A further name."""
         self._known[name] = item
 
+    def prefer_functions(self) -> None:
+        """Let names that a class and a function share mean the function."""
+        for item, name in self._names.items():
+            if not isinstance(item, type):
+                self._known[name] = item
+
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
         return tuple(sorted(self._known))
@@ -104,8 +110,10 @@ class Registry:
                 expected='a config with "class_name" and "config"',
                 fix="give what serialize() returned",
             )
-        found = self.find(config["class_name"])
         inner = config.get("config") or {}
+        if config["class_name"] == "function":  # how Keras 3 writes a function down
+            return self.find(inner)
+        found = self.find(config["class_name"])
         if hasattr(found, "from_config"):
             return found.from_config(inner)
         return found(**inner) if isinstance(found, type) else found

@@ -7,9 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from graphnn.compiler.ops.core import HostCall
 from graphnn.compiler.codegen.program import Target
+from graphnn.compiler.ops.core import HostCall
 from graphnn.runtime.errors import OutOfRangeError
+from graphnn.runtime.execute import MAX_INSTANCES
 from tests.codegen.traced import ONE_THREAD, Variable, compiled, normal, run, titles
 
 
@@ -212,3 +213,11 @@ def test_products_of_all_layouts(threads):
     a, b = normal(130, 70), normal(70, 300, seed=1)
     for got, want in zip(run(result, a, b), (a @ b, a @ a.T, b.T @ b), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_tables_of_old_sizes_are_given_up():
+    result = compiled(lambda t, x: t.ops.exp(t.ops.matmul(x, x, transpose_b=True)), ("n", 8))
+    for n in range(2, 60):
+        x = normal(n, 8)
+        np.testing.assert_allclose(run(result, x)[0], np.exp(x @ x.T), rtol=1e-4)
+    assert len(result.executable._instances) == MAX_INSTANCES

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from graphnn import ops, strings
+from graphnn import ops
 from graphnn.keras.layers.base import Layer
 from graphnn.runtime.errors import ArgumentError, DTypeError, StateError
 from graphnn.tensor import Operand, Tensor
@@ -230,9 +231,10 @@ def encode(indices: Any, mode: str, depth: int, dtype: Any, weights: Any = None)
 def counted(indices: Array, mode: str, depth: int, dtype: Any) -> Array:
     """`encode` of an array in the modes "multi_hot" and "count", without one-hot vectors."""
     lead, length = indices.shape[:-1], indices.shape[-1]
-    rows = np.repeat(np.arange(int(np.prod(lead, dtype=np.int64))), length)
-    return counted_rows(rows, indices.reshape(-1), mode, len(rows) // max(length, 1), depth, dtype
-    ).reshape(*lead, depth) if length else np.zeros((*lead, depth), dtype)
+    count = math.prod(lead)
+    rows = np.repeat(np.arange(count), length)
+    result = counted_rows(rows, indices.reshape(-1), mode, count, depth, dtype)
+    return result.reshape(*lead, depth)
 
 
 def counted_rows(
@@ -265,8 +267,3 @@ def not_adapted(layer: Any, what: str) -> StateError:
         expected="a layer that has been adapted",
         fix=f"call {layer.name}.adapt(data) first, or give {what} to the constructor",
     )
-
-
-def text_or_error(value: Any, subject: str) -> Array:
-    """Text as an array. Raises TraceError for a traced tensor and DTypeError for numbers."""
-    return strings.text_array(value, subject)

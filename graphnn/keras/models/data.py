@@ -1,19 +1,30 @@
-"""Batches for the training loop: from arrays in memory, or from anything that gives batches."""
+"""What users give to fit, evaluate and predict, as batches for the training loop."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from graphnn import ops, tree
-from graphnn.keras.seeds import new_seed
-from graphnn.runtime.errors import ArgumentError, ShapeError
-from graphnn.tensor import Operand, Tensor
+from graphnn import tree
+from graphnn.keras.models.batches import ArrayData, BatchSource, Leaves
+from graphnn.keras.models.streams import IterableData, SequenceData, is_sequence
+from graphnn.runtime.errors import ArgumentError
 
-Leaves = tuple[Any, ...]
+__all__ = [
+    "ArrayData",
+    "BatchSource",
+    "IterableData",
+    "Leaves",
+    "SequenceData",
+    "is_array_like",
+    "make_source",
+    "pack_x_y_sample_weight",
+    "rebuild",
+    "split_validation",
+    "unpack_x_y_sample_weight",
+]
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
@@ -44,142 +55,6 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
     )
 
 
-def _as_array(value: Any) -> Any:
-    """A contiguous NumPy array; float64 becomes float32, as everywhere in Keras."""
-    array = np.asarray(value)
-    if array.dtype == np.float64:
-        array = array.astype(np.float32)
-    return np.ascontiguousarray(array) if array.ndim else array
-
-
-def _as_tensor(value: Any) -> Any:
-    if isinstance(value, Operand):
-        return value._tensor()
-    return ops.asarray(_as_array(value))
-
-
-class BatchSource:
-    """Base: gives the batches of each epoch as tuples of tensors, the leaves of `structure`.
-
-    steps: batches per epoch, None if not known. example: the leaves of one batch.
-    """
-
-    structure: Any
-    steps: int | None
-    example: Leaves
-
-    def epoch(self) -> Iterator[Leaves]:
-        """The batches of the next epoch."""
-        raise NotImplementedError(f"{type(self).__name__} does not define epoch")
-
-
-class ArrayData(BatchSource):
-    """Arrays with examples along their first axis, cut into batches; the last may be smaller.
-
-    reuse: whether a batch may be overwritten by the next one, which saves memory traffic.
-    Raises ShapeError if the numbers of examples differ.
-    """
-
-    def __init__(
-        self, data: Any, batch_size: int = 32, shuffle: bool = False, reuse: bool = True
-    ) -> None:
-        self._places = [leaf is not None for leaf in tree.flatten(data)]
-        self.arrays = [_as_array(leaf) for leaf in tree.flatten(data) if leaf is not None]
-        self.structure = data
-        self.batch_size, self.shuffle, self.reuse = batch_size, shuffle, reuse
-        self.count = _examples(self.arrays)
-        self.steps = -(-self.count // batch_size)
-        self.example = tuple(Tensor(a[: min(batch_size, self.count)]) for a in self.arrays)
-        self._order = np.random.default_rng(new_seed()) if shuffle else None
-        self._buffers: dict[int, tuple[list[Any], Leaves]] = {}
-
-    def epoch(self) -> Iterator[Leaves]:
-        if self._order is None:
-            return self._in_order()
-        return self._shuffled(self._order.permutation(self.count))
-
-    def _in_order(self) -> Iterator[Leaves]:
-        for start in range(0, self.count, self.batch_size):
-            yield tuple(Tensor(a[start : start + self.batch_size]) for a in self.arrays)
-
-    def _shuffled(self, order: Any) -> Iterator[Leaves]:
-        for start in range(0, self.count, self.batch_size):
-            rows = order[start : start + self.batch_size]
-            buffers, tensors = self._space(len(rows))
-            for array, buffer in zip(self.arrays, buffers, strict=True):
-                # With mode="clip" NumPy writes straight into the buffer; the rows are in range.
-                np.take(array, rows, axis=0, out=buffer, mode="clip")
-            yield tensors
-
-    def _space(self, size: int) -> tuple[list[Any], Leaves]:
-        """Arrays for one batch and the tensors that show them."""
-        if self.reuse and size in self._buffers:
-            return self._buffers[size]
-        buffers = [np.empty((size, *a.shape[1:]), a.dtype) for a in self.arrays]
-        self._buffers[size] = buffers, tuple(map(Tensor, buffers))
-        return self._buffers[size]
-
-
-def _examples(arrays: list[Any]) -> int:
-    counts = {a.shape[0] if a.ndim else None for a in arrays}
-    if len(counts) == 1 and None not in counts:
-        count = counts.pop()
-        if count:
-            return int(count)
-    raise ShapeError(
-        "the data of a model",
-        received="arrays of shapes " + ", ".join(str(a.shape) for a in arrays),
-        expected="the same number of examples, at least one, along the first axis of all",
-        fix="cut x, y and sample_weight to one length",
-    )
-
-
-class IterableData(BatchSource):
-    """Batches from any iterable; an iterator goes on where the last epoch stopped.
-
-    steps: batches per epoch; without it an epoch is one pass. Raises ArgumentError without a batch.
-    """
-
-    def __init__(self, batches: Iterable[Any], steps: int | None = None) -> None:
-        self._batches = batches
-        self._endless = isinstance(batches, Iterator)
-        self._iterator = iter(batches)
-        self.steps = steps if steps is not None else _length(batches)
-        first = next(self._iterator, None)
-        if first is None:
-            raise ArgumentError(
-                "the data of a model",
-                received="an iterable without a batch",
-                expected="at least one batch",
-                fix="check what the generator yields; an exhausted one gives nothing again",
-            )
-        self._iterator = itertools.chain([first], self._iterator)
-        self.structure = self._normal(first)
-        self.example = self._leaves(first)
-        self._started = False
-
-    @staticmethod
-    def _normal(batch: Any) -> Any:
-        return tuple(batch) if isinstance(batch, list) else batch
-
-    def _leaves(self, batch: Any) -> Leaves:
-        flat = tree.flatten(self._normal(batch))
-        return tuple(_as_tensor(leaf) for leaf in flat if leaf is not None)
-
-    def epoch(self) -> Iterator[Leaves]:
-        if self._started and not self._endless:
-            self._iterator = iter(self._batches)
-        self._started = True
-        return map(self._leaves, itertools.islice(self._iterator, self.steps))
-
-
-def _length(batches: Any) -> int | None:
-    try:
-        return len(batches)
-    except TypeError:
-        return None
-
-
 def rebuild(structure: Any, leaves: Leaves) -> Any:
     """The structure of a batch with other leaves at the places that are not None."""
     rest = iter(leaves)
@@ -202,35 +77,54 @@ def make_source(
     *,
     batch_size: int | None = None,
     steps: int | None = None,
-    shuffle: bool = False,
+    shuffle: bool | str = False,
     reuse: bool = True,
     class_weight: dict[int, float] | None = None,
+    restart: bool = False,
 ) -> BatchSource:
     """The batches of what a user gave to fit, evaluate or predict.
 
-    Raises ArgumentError for targets given beside a source of batches.
+    restart: whether each epoch begins anew although `steps` left batches over. Raises ArgumentError
+    for targets given beside a source of batches.
     """
     if is_array_like(x):
         if class_weight is not None:
             sample_weight = _weights_of(class_weight, y, sample_weight)
         x, y = _stacked(x), _stacked(y)
         data = pack_x_y_sample_weight(x, y, sample_weight)
-        return ArrayData(data, batch_size or 32, shuffle, reuse)
-    if not isinstance(x, Iterable):
+        return ArrayData(data, batch_size or 32, bool(shuffle), reuse)
+    _check_stream(x, y, sample_weight)
+    change = _weighting(class_weight) if class_weight is not None else None
+    if is_sequence(x):
+        return SequenceData(x, bool(shuffle), change)
+    return IterableData(x, steps, change, restart)
+
+
+def _check_stream(x: Any, y: Any, sample_weight: Any) -> None:
+    if not isinstance(x, Iterable) and not is_sequence(x):
         raise ArgumentError(
             "the data of a model",
             received=f"x of type {type(x).__name__}",
-            expected="arrays, tensors, or an iterable of batches",
-            fix="give NumPy arrays",
+            expected="arrays, tensors, a Dataset, or an iterable of batches",
+            fix="call the function that makes the generator" if callable(x) else "give arrays",
         )
-    if y is not None or sample_weight is not None or class_weight is not None:
+    if y is not None or sample_weight is not None:
         raise ArgumentError(
             "the data of a model",
-            received=f"x of type {type(x).__name__} together with y, sample_weight or class_weight",
+            received=f"x of type {type(x).__name__} together with y or sample_weight",
             expected="batches (x, y) or (x, y, sample_weight) from x alone",
             fix="let the iterable give the targets too",
         )
-    return IterableData(x, steps)
+
+
+def _weighting(class_weight: dict[int, float]) -> Callable[[Any], Any]:
+    """A function that gives each batch the weights of its classes."""
+
+    def change(batch: Any) -> Any:
+        x, y, sample_weight = unpack_x_y_sample_weight(batch)
+        return x, y, _weights_of(class_weight, y, sample_weight)
+
+    return change
 
 
 def _stacked(value: Any) -> Any:
@@ -242,14 +136,24 @@ def _stacked(value: Any) -> Any:
 
 
 def _weights_of(class_weight: dict[int, float], y: Any, sample_weight: Any) -> Any:
+    """The weight of each example by its class, times its own. Raises ArgumentError without one
+    target, or for several."""
+    if y is None or tree.is_nested(_stacked(y)):
+        raise ArgumentError(
+            "fit",
+            received="class_weight with " + ("no targets" if y is None else "several targets"),
+            expected="one array of class numbers or of one-hot rows",
+            fix="give sample_weight instead",
+        )
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(-1)
-    table = np.ones(max(int(labels.max()), *class_weight) + 1, np.float32)
+    labels = labels.reshape(len(labels), -1)[:, 0].astype(np.int64)
+    table = np.ones(max(int(labels.max(initial=0)), *class_weight) + 1, np.float32)
     for number, weight in class_weight.items():
         table[number] = weight
-    weights = table[labels.reshape(len(labels)).astype(np.int64)]
-    return weights if sample_weight is None else weights * np.asarray(sample_weight)
+    weights = table[labels]
+    return weights if sample_weight is None else weights * np.asarray(sample_weight, np.float32)
 
 
 def split_validation(

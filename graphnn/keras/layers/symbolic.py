@@ -1,0 +1,289 @@
+"""Symbolic tensors: what layers are called on to describe a model before there are data."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from graphnn import tree
+from graphnn.compiler.ir.sizes import Size, symbol
+from graphnn.compiler.ir.types import DType, TensorType
+from graphnn.compiler.trace import Trace
+from graphnn.keras.layers.context import outside
+from graphnn.runtime.errors import StateError, TraceError
+from graphnn.state import mode
+from graphnn.tensor import Shape, Symbolic, Tensor, Traced
+
+_numbers = itertools.count()
+_recorders: list[Callable[..., Any]] = []  # how an op on symbolic tensors becomes a layer
+
+
+def set_recorder(record: Callable[[Any, Sequence[Any]], Any]) -> None:
+    """Say what makes a layer of an op: `record(op, inputs)` gives its symbolic outputs."""
+    _recorders[:] = [record]
+
+
+class _Body(Symbolic):
+    """The body of all symbolic tensors."""
+
+    __slots__ = ()
+
+    def record(self, op: Any, inputs: Sequence[Any]) -> Any:
+        return _recorders[0](op, inputs)
+
+
+class SymbolicShape(Shape):
+    """Sizes of a symbolic tensor. One that may vary prints as None and equals None, but it can be
+    computed with: `x.shape[0] * 2`."""
+
+    __slots__ = ()
+
+    def plain(self) -> tuple[int | None, ...]:
+        """The sizes with None for those that may vary."""
+        return tuple(_plain(s) for s in self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple | list) and self.plain() == tuple(map(_plain, other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.plain())
+
+    def __repr__(self) -> str:
+        return repr(self.plain())
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return SymbolicShape(found) if isinstance(key, slice) else found
+
+
+def _plain(size: Any) -> Any:
+    return None if isinstance(size, Size) else size
+
+
+class KerasTensor(Tensor):
+    """Stands for the data at one place of a model: it has a shape and a dtype, but no numbers.
+
+    Made by `keras.Input` and by calling layers on such tensors. Layers, models, graphnn's functions
+    and Python's operators take it and give further ones; `keras.Model(inputs, outputs)` makes a
+    model of what lies between. What asks for numbers raises TraceError.
+
+    >>> x = graphnn.keras.Input(shape=(3,), name="x")
+    >>> graphnn.keras.layers.Dense(2)(x) * 2.0
+    <KerasTensor shape=(None, 2), dtype=float32>
+    """
+
+    __slots__ = ("index", "name", "sizes", "source")
+
+    def __init__(
+        self, sizes: Sequence[Any], dtype: DType, source: Call, index: int, name: str | None = None
+    ) -> None:
+        super().__init__(_Body(dtype))
+        self.sizes = SymbolicShape(sizes)
+        self.source, self.index = source, index
+        self.name = name or f"keras_tensor_{next(_numbers)}"
+
+    @property
+    def shape(self) -> Shape:
+        """Sizes of the axes."""
+        return self.sizes
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.sizes)
+
+    @property
+    def type(self) -> TensorType:
+        """Shape and dtype."""
+        return TensorType(tuple(self.sizes), self.dtype)
+
+    @property
+    def _keras_history(self) -> tuple[Any, int, int]:
+        """The layer that gives it, the number of that call of the layer, and of the output."""
+        return self.source.layer, self.source.number, self.index
+
+    def _array(self, what: str) -> NoReturn:
+        raise TraceError(
+            what,
+            received=f"a symbolic tensor {self!r}",
+            expected="a tensor with numbers",
+            fix="call the model on data, or do it in the call method of a layer",
+        )
+
+    def __repr__(self) -> str:
+        head = f"<KerasTensor shape={self.sizes}, dtype={self.dtype.name}"
+        return head + ("" if self.name.startswith("keras_tensor") else f", name={self.name}") + ">"
+
+    def __copy__(self) -> Tensor:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # Through the recipe of __reduce__, so that the calls around it are copied along.
+        return _deep(self, memo)
+
+    def __reduce__(self) -> Any:
+        state = (tuple(self.sizes), self.dtype, self.source, self.index, self.name)
+        return _blank, (), state
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        sizes, dtype, self.source, self.index, self.name = state
+        self._value, self.sizes = _Body(dtype), SymbolicShape(sizes)
+
+
+def _blank() -> KerasTensor:
+    return KerasTensor.__new__(KerasTensor)
+
+
+def _deep(tensor: KerasTensor, memo: dict[int, Any]) -> KerasTensor:
+    copy = memo[id(tensor)] = _blank()
+    sizes, dtype, source, index, name = tensor.__reduce__()[2]
+    copy.__setstate__((sizes, dtype, None, index, name))
+    copy.source = tree_copy(source, memo)
+    return copy
+
+
+def tree_copy(source: Call, memo: dict[int, Any]) -> Any:
+    """A deep copy of a call, with the layer and tensors that it joins."""
+    import copy
+
+    return copy.deepcopy(source, memo)
+
+
+class Call:
+    """One call of a layer on symbolic tensors.
+
+    args, kwargs: as given, symbolic tensors in place. inputs: the symbolic ones among them.
+    outputs: the symbolic results; `structure` is how they are nested.
+    """
+
+    def __init__(self, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.layer, self.args, self.kwargs = layer, args, kwargs
+        self.inputs = symbolic_leaves((args, kwargs))
+        self.outputs: list[KerasTensor] = []
+        self.structure: Any = None
+        layer._calls.append(self)
+
+    @property
+    def number(self) -> int:
+        """How many calls of the layer came before."""
+        return next(i for i, call in enumerate(self.layer._calls) if call is self)
+
+    def finish(self, structure: Any) -> Any:
+        """Take the results, given as tensors of any kind, and give them as symbolic tensors."""
+        for leaf in tree.flatten(structure):
+            if isinstance(leaf, Tensor):
+                self.outputs.append(
+                    KerasTensor(leaf.shape, leaf.dtype, self, len(self.outputs))
+                )
+        rest = iter(self.outputs)
+        self.structure = _mapped(
+            lambda leaf: next(rest) if isinstance(leaf, Tensor) else leaf, structure
+        )
+        return self.structure
+
+    def filled(self, values: dict[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with values, by id, in place of the symbolic tensors."""
+
+        def value_of(leaf: Any) -> Any:
+            return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+        args = tuple(_mapped(value_of, arg) for arg in self.args)
+        return args, {k: _mapped(value_of, v) for k, v in self.kwargs.items()}
+
+
+def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
+    if not tree.is_nested(structure):
+        return function(structure)
+    return tree.map_structure(function, structure)
+
+
+def symbolic_leaves(structure: Any) -> list[KerasTensor]:
+    """The symbolic tensors in a structure, left to right."""
+    return [leaf for leaf in tree.flatten(structure) if isinstance(leaf, KerasTensor)]
+
+
+def has_symbolic(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether one of the arguments is, or holds, a symbolic tensor."""
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        kind = type(value)
+        if kind is KerasTensor:
+            return True
+        if kind is not Tensor and tree.is_nested(value) and symbolic_leaves(value):
+            return True
+    return False
+
+
+def input_sizes(shape: Sequence[int | None]) -> tuple[Any, ...]:
+    """A shape with a symbol for each None: the same one for the same axis of all inputs, which are
+    taken to agree. Data may disagree, as each call computes with the sizes of its own data."""
+    names = ("batch", *(f"n{axis}" for axis in range(1, len(shape))))
+    return tuple(
+        symbol(name) if size is None else size for name, size in zip(names, shape, strict=False)
+    )
+
+
+def run_abstractly(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a layer gives, as tensors of which only shape and dtype may be asked; builds it."""
+    trace = Trace(f"the shape of {layer.name}")
+
+    def stand_in(leaf: Any) -> Any:
+        if not isinstance(leaf, KerasTensor):
+            return leaf
+        return Tensor(Traced(trace.argument(leaf.name, leaf.type), trace))
+
+    real = tuple(_mapped(stand_in, arg) for arg in args)
+    named = {k: _mapped(stand_in, v) for k, v in kwargs.items()}
+    try:
+        with mode(trace), outside():
+            return layer(*real, **named)
+    finally:
+        trace.closed = True
+        layer._clear_losses()
+
+
+def call_symbolically(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Write down a call of a layer; gives symbolic tensors nested like the layer's outputs.
+
+    Raises what the layer's own code raises for inputs of these shapes.
+    """
+    outputs = run_abstractly(layer, args, kwargs)
+    return Call(layer, args, kwargs).finish(outputs)
+
+
+class FromCalls:
+    """An attribute of layers made of their first call on symbolic tensors: `layer.output`.
+
+    A layer may have an attribute of its own with the name, which hides it.
+    """
+
+    def __init__(self, read: Callable[[Call], Any]) -> None:
+        self._read = read
+        self.__doc__ = read.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, owner: type) -> Any:
+        if layer is None:
+            return self
+        if not layer._calls:
+            raise NoCalls(
+                f"{self._name} of {layer.name}",
+                received="a layer that was not called on symbolic tensors",
+                expected="a layer of a Sequential or functional model that has been built",
+                fix="call it on keras.Input(...), or begin the model with an Input",
+            )
+        return self._read(layer._calls[0])
+
+
+class NoCalls(StateError, AttributeError):
+    """A layer has no symbolic inputs and outputs yet."""
+
+
+def single(items: Sequence[Any]) -> Any:
+    """The one item of a list, or the list."""
+    return items[0] if len(items) == 1 else list(items)

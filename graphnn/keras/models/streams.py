@@ -1,0 +1,244 @@
+"""Batches for the training loop from what gives them one by one: Datasets, generators, any iterable,
+and objects that are asked for a batch by its number."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from graphnn import ops, tree
+from graphnn.keras.models.batches import BatchSource, Leaves, State, as_array
+from graphnn.keras.seeds import new_seed
+from graphnn.runtime.errors import ArgumentError, StateError
+from graphnn.tensor import Operand, Tensor
+
+Change = Callable[[Any], Any]
+
+
+def _as_tensor(value: Any) -> Any:
+    if isinstance(value, Operand):
+        return value._tensor()
+    return ops.asarray(as_array(value))
+
+
+def _leaves(batch: Any) -> Leaves:
+    if type(batch) is tuple and all(type(leaf) is Tensor for leaf in batch):
+        return batch
+    return tuple(_as_tensor(leaf) for leaf in tree.flatten(batch) if leaf is not None)
+
+
+def _is_dataset(batches: Any) -> bool:
+    """Whether the position of an iterator over these batches can be saved and restored."""
+    return hasattr(batches, "iterator") and hasattr(batches, "element_spec")
+
+
+class IterableData(BatchSource):
+    """Batches from a Dataset, a generator or any other iterable.
+
+    Without `limit` an epoch is one pass. With it a pass may serve several epochs, and the next pass
+    begins where one has ended. An iterator has one pass only. steps: batches per epoch. change:
+    applied to each batch. restart: begin each epoch anew, as evaluations do. Raises ArgumentError
+    without a batch.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        steps: int | None = None,
+        change: Change | None = None,
+        restart: bool = False,
+    ) -> None:
+        self._batches, self._change = batches, change
+        self._once = isinstance(batches, Iterator)
+        self._restart = restart and not self._once
+        self._ahead: list[Any] = []
+        self._fresh = False  # whether nothing was taken from the iterator but what is ahead
+        self._passes, self._taken = 0, 0
+        self._iterator: Iterator[Any] | None = None
+        self.steps = steps if steps is not None else _length(batches)
+        if not self.ready():
+            raise ArgumentError(
+                "the data of a model",
+                received="an iterable without a batch",
+                expected="at least one batch",
+                fix="check what the generator yields; an exhausted one gives nothing again",
+            )
+        self.structure = self._normal(self._ahead[0])
+        self.example = _leaves(self.structure)
+        self._passes = 0
+
+    def _normal(self, batch: Any) -> Any:
+        batch = tuple(batch) if isinstance(batch, list) else batch
+        return self._change(batch) if self._change is not None else batch
+
+    def _begin(self) -> None:
+        """Begin a pass."""
+        self.close()
+        self._iterator = iter(self._batches)
+        self._taken, self._fresh = 0, True
+
+    def _look(self) -> bool:
+        """Whether this pass has another batch, which is then held ahead."""
+        if self._iterator is None:
+            return False
+        if not self._ahead:
+            self._ahead.extend(batch for batch in [next(self._iterator, None)] if batch is not None)
+        return bool(self._ahead)
+
+    def ready(self) -> bool:
+        if self._restart and not self._fresh:
+            self._begin()
+        if self._look():
+            return True
+        if self._once and self._iterator is not None:
+            return False
+        if self._iterator is not None:
+            self._passes += 1
+        self._begin()
+        return self._look()
+
+    def epoch(self, limit: int | None = None, first: int = 0) -> Iterator[Leaves]:
+        number = first
+        while limit is None or number < limit:
+            batch = self._take()
+            if batch is None:
+                break
+            yield _leaves(self._normal(batch))
+            number += 1
+        if limit is not None and first < number < limit:
+            ran_out(number, limit)
+
+    def _take(self) -> Any:
+        if not self._look():
+            return None
+        self._taken, self._fresh = self._taken + 1, False
+        return self._ahead.pop()
+
+    # ---- positions ----------------------------------------------------------------------
+
+    def state(self, batch: int) -> State:
+        found: State = {"kind": "iterable", "passes": self._passes, "taken": self._taken}
+        if _is_dataset(self._batches) and self._iterator is not None:
+            found["iterator"] = self._iterator.state()  # type: ignore[attr-defined]
+        return found
+
+    def restore(self, state: State) -> None:
+        check_kind(state, "iterable")
+        if "iterator" in state:
+            self.close()
+            self._iterator = self._batches.iterator(state["iterator"])  # type: ignore[attr-defined]
+            self._passes, self._taken = state["passes"], state["taken"]
+        else:
+            self._run_up_to(state["passes"], state["taken"])
+        self._fresh = False
+
+    def _run_up_to(self, passes: int, taken: int) -> None:
+        """Run from the beginning, where the first batch is held ahead, to a position."""
+        while self._passes < passes:
+            while self._take() is not None:
+                pass
+            self._passes += 1
+            self._begin()
+        for _ in range(taken):
+            if self._take() is None:
+                raise StateError(
+                    "the position in the data",
+                    received=f"a pass of {self._taken} batches",
+                    expected=f"at least {taken}, where the backup was made",
+                    fix="give the same data as before",
+                )
+
+    def close(self) -> None:
+        self._ahead.clear()
+        if _is_dataset(self._batches) and self._iterator is not None:
+            self._iterator.close()  # type: ignore[attr-defined]
+            self._iterator = None
+
+
+class SequenceData(BatchSource):
+    """Batches from an object with `__len__` and `__getitem__(number)`, such as a PyDataset.
+
+    shuffle: ask for the batches in random order. An `on_epoch_end` of the object is called after
+    each epoch. Raises ArgumentError without a batch.
+    """
+
+    def __init__(self, batches: Any, shuffle: bool = False, change: Change | None = None) -> None:
+        self._batches, self._change = batches, change
+        self.steps = _length(batches)
+        if not self.steps:
+            raise ArgumentError(
+                "the data of a model",
+                received=f"a {type(batches).__name__} of length {self.steps}",
+                expected="at least one batch",
+                fix="let __len__ give the number of batches",
+            )
+        self.structure = self._normal(batches[0])
+        self.example = _leaves(self.structure)
+        self._order = np.random.default_rng(new_seed()) if shuffle else None
+        self._before: Any = None
+
+    def _normal(self, batch: Any) -> Any:
+        batch = tuple(batch) if isinstance(batch, list) else batch
+        return self._change(batch) if self._change is not None else batch
+
+    def epoch(self, limit: int | None = None, first: int = 0) -> Iterator[Leaves]:
+        count = int(self.steps or 0)
+        order: Any = range(count)
+        if self._order is not None:
+            self._before = self._order.bit_generator.state
+            order = self._order.permutation(count)
+        stop = count if limit is None else min(count, limit)
+        for number in range(first, stop):
+            yield _leaves(self._normal(self._batches[int(order[number])]))
+        if limit is not None and limit > count:
+            ran_out(count, limit)
+        getattr(self._batches, "on_epoch_end", lambda: None)()
+        self.steps = _length(self._batches)
+
+    def state(self, batch: int) -> State:
+        rng = None
+        if self._order is not None:
+            rng = self._before if batch else self._order.bit_generator.state
+        return {"kind": "sequence", "rng": rng}
+
+    def restore(self, state: State) -> None:
+        check_kind(state, "sequence")
+        if self._order is not None:
+            self._order.bit_generator.state = state["rng"]
+
+
+def ran_out(number: int, limit: int) -> None:
+    """Warn that an epoch ended before its time."""
+    warnings.warn(
+        f"the data ended after {number} of {limit} steps of an epoch; give more batches "
+        "(Dataset.repeat() makes it endless) or fewer steps",
+        stacklevel=2,
+    )
+
+
+def check_kind(state: State, kind: str) -> None:
+    """Raise StateError if a position is one in other data."""
+    if state.get("kind") != kind:
+        raise StateError(
+            "the position in the data",
+            received=f"a position in data of the kind {state.get('kind')!r}",
+            expected=f"one in data of the kind {kind!r}",
+            fix="give fit the same data as before, or delete the backup",
+        )
+
+
+def is_sequence(x: Any) -> bool:
+    """Whether x is asked for batches by number: it has a length and items, and is no container."""
+    if isinstance(x, list | tuple | dict | str | bytes) or hasattr(x, "__array__"):
+        return False
+    return hasattr(x, "__getitem__") and hasattr(x, "__len__") and not _is_dataset(x)
+
+
+def _length(batches: Any) -> int | None:
+    try:
+        return len(batches)
+    except (TypeError, StateError, NotImplementedError):
+        return None
