@@ -73,10 +73,17 @@ template <> struct As<bf16> {
 
 // ---- several neighbours at once -----------------------------------------------------------------
 template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack { T at[N]; };
+#ifdef GNN_EMULATED
+#define CHECK_PACK(T, N, p) if ((unsigned long)(p) % alignof(Pack<T, N>)) gnn_fail("a misaligned pack")
+#else
+#define CHECK_PACK(T, N, p)
+#endif
 template <int N, class T> DEVICE Pack<T, N> load_pack(const T* p) {
+  CHECK_PACK(T, N, p);
   return *reinterpret_cast<const Pack<T, N>*>(p);
 }
 template <int N, class T> DEVICE void store_pack(T* p, const Pack<T, N>& pack) {
+  CHECK_PACK(T, N, p);
   *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
 // Copies N elements to shared memory without passing through registers; `stage_wait` ends them.

@@ -217,11 +217,12 @@ class Unbatch(Stage):
 
     def size(self) -> int:
         size = self.child.size()
-        sizes = {leaf.shape[0] for leaf in leaves(self.child.spec())} if size > 0 else {None}
         if size in (0, INFINITE):
             return size
-        only = sizes.pop()
-        return UNKNOWN if size == UNKNOWN or only is None else size * only
+        # The spec would tell more, but it may have to call users' functions.
+        if not isinstance(self.child, Batch):
+            return UNKNOWN
+        return size * self.child.rows if self.child.drop and size > 0 else self.child.child.size()
 
     def spec(self) -> Any:
         return unbatched(self.child.spec())

@@ -32,11 +32,16 @@ class Cache(Stage):
     def open(self) -> Cursor:
         return _CacheCursor(self)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a whole pass has been kept."""
+        return self.kept is not None if self.path is None else self.path.is_file()
+
     def reader(self) -> _Reader | None:
         """The kept elements from the first one on, or None if there are none yet."""
-        if self.path is not None:
-            return _FileReader(self.path) if self.path.is_file() else None
-        return None if self.kept is None else _ListReader(self.kept)
+        if not self.is_full:
+            return None
+        return _ListReader(self.kept or []) if self.path is None else _FileReader(self.path)
 
     def writer(self) -> _Writer:
         """Where a pass puts its elements."""
@@ -71,7 +76,7 @@ class _CacheCursor(Cursor):
         try:
             element = self.child.next()
         except StopIteration:
-            if self.stage.reader() is None:
+            if not self.stage.is_full:
                 self.stage.start = self.start
                 self.writer.finish()
             raise
@@ -86,7 +91,7 @@ class _CacheCursor(Cursor):
 
     def restart(self) -> None:
         self._end()
-        if self.stage.reader() is None:
+        if not self.stage.is_full:
             super().restart()
         self._begin()
 

@@ -8,7 +8,7 @@ from graphnn.apply import TENSOR_OPS, apply, promoted, type_of
 from graphnn.compiler.ops import contract
 from graphnn.compiler.ops.linalg import MatMul
 from graphnn.ops.manipulation import matrix_transpose
-from graphnn.ops.public import plain
+from graphnn.ops.public import plain, ready
 from graphnn.ops.reduction import norm
 from graphnn.sizes import integer
 from graphnn.tensor import Operand, Tensor
@@ -27,6 +27,11 @@ __all__ = [
     "trace",
     "vecdot",
 ]
+
+
+_PRODUCTS = {
+    (a, b): MatMul(transpose_a=a, transpose_b=b) for a in (False, True) for b in (False, True)
+}
 
 
 def _pair(a: Any, b: Any) -> tuple[Tensor, ...]:
@@ -49,9 +54,10 @@ def matmul(
     >>> graphnn.matmul([[1.0, 2.0]], [[3.0], [4.0]])
     Tensor([[11.]], shape=(1, 1), dtype=float32)
     """
-    x, y = _pair(a, b)
+    op = _PRODUCTS[bool(transpose_a), bool(transpose_b)]
+    x, y = ready(op, (a, b)) or _pair(a, b)
     if transpose_a or transpose_b or (x.ndim >= 2 and y.ndim >= 2):
-        return apply(MatMul(transpose_a=bool(transpose_a), transpose_b=bool(transpose_b)), x, y)  # type: ignore[no-any-return]
+        return apply(op, x, y)  # type: ignore[no-any-return]
     return contract.matmul(TENSOR_OPS, x, y)  # type: ignore[no-any-return]
 
 

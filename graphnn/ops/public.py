@@ -30,7 +30,7 @@ def call(cls: type[Op], inputs: Sequence[Any], settings: dict[str, Any] | None =
 
 def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     """The same for an op object."""
-    ready = _ready(op, inputs)
+    ready = ready(op, inputs)
     if ready is not None:
         return apply(op, *ready)
     fixed = op.fixed_inputs if isinstance(op, Elementwise) else ()
@@ -49,7 +49,7 @@ def _takes_text(op: Op, tensors: Sequence[Tensor]) -> bool:
     return text and (isinstance(op, Add | Where) or getattr(op, "result", None) == bool_)
 
 
-def _ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
+def ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
     """The inputs where nothing has to be converted or checked; None otherwise."""
     cls: Any = type(op)
     accepted = _accepted(cls)

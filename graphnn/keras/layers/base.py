@@ -5,15 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from graphnn import ops, tree
 from graphnn.compiler.ir.types import FLOATS, as_dtype
 from graphnn.keras import constraints, initializers, mixed_precision, naming, regularizers
 from graphnn.keras.layers.abstract import output_shape_of
 from graphnn.keras.layers.context import CONTEXT, entered
+from graphnn.keras.layers.masks import mask_of, set_mask, set_masks
+from graphnn.keras.layers.symbolic import (
+    Call,
+    FromCalls,
+    call_symbolically,
+    has_symbolic,
+    single,
+)
 from graphnn.keras.layers.tracking import Tracked, unique
 from graphnn.keras.shapes import shapes_of
 from graphnn.runtime.errors import ArgumentError, StateError
@@ -21,17 +30,20 @@ from graphnn.state import init_scope
 from graphnn.tensor import Tensor
 from graphnn.variable import Variable
 
+T = TypeVar("T", bound=Callable[..., Any])
 _BASE_ARGUMENTS = ("trainable", "name", "dtype", "activity_regularizer", "input_shape")
 _build_lock = threading.RLock()  # one layer must not be built by two threads
 
 
 @dataclass(frozen=True)
 class CallSignature:
-    """What a `call` method takes: its positional names, and where and how `training` is."""
+    """What a `call` method takes: its positional names, where and how `training` is, and the
+    names of the parameters for masks with those of the inputs that they belong to."""
 
     names: tuple[str, ...]
     training: bool
     default: Any
+    masks: tuple[tuple[str, str], ...] = ()
 
 
 @functools.cache
@@ -42,7 +54,21 @@ def _signature(call: Any) -> CallSignature:
     )
     found = next((p for p in parameters if p.name == "training"), None)
     default = None if found is None or found.default is found.empty else found.default
-    return CallSignature(names, found is not None, default)
+    every = {p.name for p in parameters}
+    masks = [(f"{name}_mask", name) for name in names if f"{name}_mask" in every]
+    if names and "mask" in every and names[0] != "mask":
+        masks.append(("mask", names[0]))
+    return CallSignature(names, found is not None, default, tuple(masks))
+
+
+def automatic(get_config: T) -> T:
+    """Mark a `get_config` that works from the constructor's arguments."""
+    get_config.automatic = True  # type: ignore[attr-defined]
+    return get_config
+
+
+def _is_automatic(cls: type[Layer]) -> bool:
+    return getattr(cls.get_config, "automatic", False)
 
 
 def _building(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +107,9 @@ class Layer(Tracked):
     (True, 1)
     """
 
+    supports_masking: bool = False  # whether outputs have the mask that compute_mask gives
+    input = FromCalls(lambda call: single(call.inputs))
+    output = FromCalls(lambda call: call.structure)
     built: bool
     _ready: bool
     _losses: list[Any]
@@ -89,13 +118,14 @@ class Layer(Tracked):
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
     _input_shape: tuple[int | None, ...] | None
     _output_shape: Any
+    _calls: list[Call]  # on symbolic tensors
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self.__dict__.update(
-            _ready=False, built=False, _losses=[], _loss_functions=[], _penalties=[]
+            _ready=False, built=False, _losses=[], _loss_functions=[], _penalties=[], _calls=[]
         )
-        if cls.get_config is Layer.get_config:
+        if _is_automatic(cls):
             self.__dict__["_arguments"] = (args, kwargs)
         return self
 
@@ -103,6 +133,8 @@ class Layer(Tracked):
         super().__init_subclass__(**keywords)
         if "build" in cls.__dict__:
             cls.build = _building(cls.build)  # type: ignore[method-assign]
+        if "compute_mask" in cls.__dict__ and "supports_masking" not in cls.__dict__:
+            cls.supports_masking = True
 
     def __init__(
         self,
@@ -124,7 +156,6 @@ class Layer(Tracked):
         self.name = name or naming.unique_name(type(self).__name__)
         self.dtype_policy = mixed_precision.get(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
-        self.supports_masking = False
         self.__dict__.update(_input_shape=input_shape, _output_shape=None, _ready=True)
         if not trainable:
             self.trainable = False
@@ -156,7 +187,9 @@ class Layer(Tracked):
         policy = self.dtype_policy
         if not isinstance(value, Tensor | Variable) or value.dtype not in FLOATS:
             return value
-        return value if value.dtype == policy.compute else ops.cast(value, policy.compute)
+        if value.dtype == policy.compute:
+            return value
+        return set_mask(ops.cast(value, policy.compute), mask_of(value))
 
     def _cast_inputs(self, values: Any) -> Any:
         if isinstance(values, Tensor):
@@ -272,7 +305,10 @@ class Layer(Tracked):
                 expected="super().__init__() to have been called",
                 fix=f"call super().__init__() first in {type(self).__name__}.__init__",
             )
+        if has_symbolic(args, kwargs):
+            return call_symbolically(self, args, kwargs)
         training, args, kwargs = self._resolve_training(args, kwargs)
+        mask, kwargs = self._resolve_masks(args, kwargs)
         args = tuple(map(self._cast_inputs, args))
         kwargs = {k: self._cast_inputs(v) for k, v in kwargs.items()}
         if not CONTEXT.layers:
@@ -287,7 +323,51 @@ class Layer(Tracked):
                     self.add_loss(self.activity_regularizer(tensor))
         if first:
             self.__dict__["_output_shape"] = shapes_of(outputs, batch=None)
+        if mask is not None or self.supports_masking:
+            self._mark(args[0] if args else None, outputs, mask)
         return outputs
+
+    # ---- masks ------------------------------------------------------------------------------
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """The mask of the outputs: bools, False for steps that are padding; None for none.
+
+        Layers that override it, or set `supports_masking`, pass masks on; by default the same one.
+        """
+        return mask
+
+    def _resolve_masks(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """The mask of the first input, and the keywords with masks for the parameters that ask."""
+        signature = _signature(type(self).call)
+        given = kwargs.get("mask")
+        mask = given if given is not None or not args else mask_of(args[0])
+        for parameter, name in signature.masks:
+            position = signature.names.index(name)
+            value = args[position] if position < len(args) else kwargs.get(name)
+            place = signature.names.index(parameter) if parameter in signature.names else len(args)
+            if place < len(args):  # given by position
+                mask = args[place] if parameter == "mask" else mask
+            elif kwargs.get(parameter) is None and (found := mask_of(value)) is not None:
+                kwargs = {**kwargs, parameter: found}
+        if given is None and "mask" in kwargs and "mask" not in dict(signature.masks):
+            kwargs = {k: v for k, v in kwargs.items() if k != "mask"}
+        return mask, kwargs
+
+    def _mark(self, inputs: Any, outputs: Any, mask: Any) -> None:
+        """Give the outputs their masks, unless layers inside have done so."""
+        if mask_of(outputs) is not None:
+            return
+        if self.supports_masking:
+            set_masks(outputs, self.compute_mask(inputs, mask))
+            return
+        warnings.warn(
+            f"{type(self).__name__} {self.name!r} got inputs with a mask, which it does not pass "
+            "on: layers after it, losses and metrics count padding too. Set supports_masking = "
+            "True in its __init__ if the mask holds for its outputs as well.",
+            stacklevel=3,
+        )
 
     def _resolve_training(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -337,6 +417,7 @@ class Layer(Tracked):
         """
         return output_shape_of(self, input_shape)
 
+    @automatic
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs to make an equal layer, without weights.
 
@@ -350,7 +431,7 @@ class Layer(Tracked):
         }
         if self.activity_regularizer is not None:
             config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
-        if type(self).get_config is not Layer.get_config:
+        if not _is_automatic(type(self)):
             return config
         config |= self._plain_arguments()
         taken = inspect.signature(type(self).__init__).parameters

@@ -38,6 +38,8 @@ class Dense(Layer):
     (True, 16)
     """
 
+    supports_masking = True
+
     def __init__(
         self,
         units: int,
@@ -177,7 +179,9 @@ class Embedding(Layer):
 
 
 class _SameShape(Layer):
-    """Base of layers whose result has the shape of the input."""
+    """Base of layers whose result has the shape, and the mask, of the input."""
+
+    supports_masking = True
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -221,7 +221,8 @@ class Normalization(Preprocessing):
             return None
         if given is None:
             return ops.reshape(weight, self._broadcast_shape)
-        array = np.asarray(given, self.variable_dtype)
+        wide = "float32" if self.variable_dtype in _HALF else self.variable_dtype
+        array = np.asarray(given, wide)
         sizes = np.broadcast_to(array, self._sizes) if array.ndim else array
         return ops.convert_to_tensor(np.broadcast_to(self._spread(sizes), self._broadcast_shape))
 
@@ -364,9 +365,7 @@ class Discretization(Preprocessing):
                 expected="a list of numbers in ascending order",
                 fix="sort the boundaries",
             )
-        self._table = table
-        # A tuple would be looked through for weights each time.
-        self.__dict__["bin_boundaries"] = plain(boundaries)
+        self._table, self.bin_boundaries = table, list(plain(boundaries))
 
     @property
     def _wide(self) -> str:

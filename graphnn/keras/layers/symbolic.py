@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -121,9 +122,13 @@ class KerasTensor(Tensor):
     def __copy__(self) -> Tensor:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        # Through the recipe of __reduce__, so that the calls around it are copied along.
-        return _deep(self, memo)
+    def __deepcopy__(self, memo: dict[int, Any]) -> KerasTensor:
+        # The copy is known before the calls around it are copied, which hold it in turn.
+        made = memo[id(self)] = _blank()
+        made._value, made.sizes = _Body(self.dtype), self.sizes
+        made.index, made.name = self.index, self.name
+        made.source = copy.deepcopy(self.source, memo)
+        return made
 
     def __reduce__(self) -> Any:
         state = (tuple(self.sizes), self.dtype, self.source, self.index, self.name)
@@ -136,21 +141,6 @@ class KerasTensor(Tensor):
 
 def _blank() -> KerasTensor:
     return KerasTensor.__new__(KerasTensor)
-
-
-def _deep(tensor: KerasTensor, memo: dict[int, Any]) -> KerasTensor:
-    copy = memo[id(tensor)] = _blank()
-    sizes, dtype, source, index, name = tensor.__reduce__()[2]
-    copy.__setstate__((sizes, dtype, None, index, name))
-    copy.source = tree_copy(source, memo)
-    return copy
-
-
-def tree_copy(source: Call, memo: dict[int, Any]) -> Any:
-    """A deep copy of a call, with the layer and tensors that it joins."""
-    import copy
-
-    return copy.deepcopy(source, memo)
 
 
 class Call:
@@ -262,7 +252,6 @@ class FromCalls:
 
     def __init__(self, read: Callable[[Call], Any]) -> None:
         self._read = read
-        self.__doc__ = read.__doc__
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -271,7 +260,7 @@ class FromCalls:
         if layer is None:
             return self
         if not layer._calls:
-            raise NoCalls(
+            raise NotCalledError(
                 f"{self._name} of {layer.name}",
                 received="a layer that was not called on symbolic tensors",
                 expected="a layer of a Sequential or functional model that has been built",
@@ -280,7 +269,7 @@ class FromCalls:
         return self._read(layer._calls[0])
 
 
-class NoCalls(StateError, AttributeError):
+class NotCalledError(StateError, AttributeError):
     """A layer has no symbolic inputs and outputs yet."""
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphnn import tree
-from graphnn.keras import callbacks as callbacks_module
 from graphnn.keras import metrics as metrics_module
 from graphnn.keras import optimizers
-from graphnn.keras.callbacks import CallbackList, as_numbers
+from graphnn.keras.callbacks.base import CallbackList, as_numbers
+from graphnn.keras.callbacks.progress import with_defaults
 from graphnn.keras.models.compiled import CompiledLoss, CompiledMetrics, summed
 from graphnn.keras.models.data import (
+    ArrayData,
     BatchSource,
     IterableData,
     make_source,
@@ -29,6 +32,17 @@ from graphnn.runtime.errors import ArgumentError, StateError
 from graphnn.tape import GradientTape
 
 Logs = dict[str, Any]
+
+
+@dataclass
+class Run:
+    """What belongs to one call of `fit`."""
+
+    source: BatchSource
+    callbacks: CallbackList
+    checks: BatchSource | None  # batches of the validation
+    steps: int | None  # steps_per_epoch
+    saved: Logs | None = None  # the backup to go on from
 
 
 class Trainer:
@@ -47,6 +61,7 @@ class Trainer:
     history: Any = None
     _loss_tracker: Any = None
     _steps: Any = None
+    _run: Any = None
 
     # ---- compile ------------------------------------------------------------------------
 
@@ -187,21 +202,26 @@ class Trainer:
         callbacks: Any = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: int = 1,
+        validation_freq: int | Collection[int] = 1,
     ) -> Any:
         """Train, and return the History.
 
         x, y: arrays or tensors with examples along the first axis (dicts, lists and tuples of them
-        for several), or x an iterable of batches (x, y) or (x, y, sample_weight). batch_size: 32 by
-        default. verbose: 0 silent, 1 a bar, 2 a line per epoch. validation_split: share of the
-        arrays' end kept for validation. steps_per_epoch: batches per epoch, for endless iterables.
+        for several); or x a Dataset, generator or other iterable of batches (x, y) or
+        (x, y, sample_weight), or an object with `__len__` and `__getitem__(batch)`. batch_size: 32
+        by default. verbose: 0 silent, 1 a bar, 2 a line per epoch. validation_split: share of the
+        arrays' end kept for validation. class_weight: weight of each class number. steps_per_epoch:
+        batches per epoch; needed for endless iterables, which then go on where the last epoch
+        stopped. validation_freq: epochs between validations, or the epochs (from 1) with one.
+
+        On Ctrl-C the weights, `history` and the optimizer stay as the last batch left them.
         Raises StateError before `compile`, ArgumentError and ShapeError for data that do not fit.
         """
         self._check_compiled("fit")
@@ -220,23 +240,80 @@ class Trainer:
             class_weight=class_weight,
         )
         checks = self._validation(validation_data, validation_batch_size or batch_size)
+        validates = checks is not None
         steps = steps_per_epoch or source.steps
-        run = self._callbacks(callbacks, verbose, epochs, steps, history=True)
-        self.stop_training = False
-        run.call("on_train_begin")
-        logs: Logs = {}
-        for epoch in range(initial_epoch, epochs):
-            self.reset_metrics()
-            run.call("on_epoch_begin", epoch)
-            logs = as_numbers(self._loop("train", source, steps_per_epoch, run))
-            if checks is not None and (epoch + 1) % validation_freq == 0:
-                found = self._evaluate(checks, validation_steps, run)
-                logs |= {f"val_{name}": value for name, value in found.items()}
-            run.call("on_epoch_end", epoch, logs=logs)
-            if self.stop_training:
-                break
-        run.call("on_train_end", logs=logs)
+        calls = self._callbacks(callbacks, verbose, epochs, steps, True, validates)
+        run = Run(source, calls, checks, steps_per_epoch)
+        self.__dict__["_run"] = run
+        try:
+            self._fit(run, range(initial_epoch, epochs), validation_steps, validation_freq)
+        except BaseException:  # Ctrl-C too: on_train_end is for runs that came to their end
+            calls.release()
+            raise
+        finally:
+            self.__dict__["_run"] = None
+            source.close()
+            if checks is not None:
+                checks.close()
         return self.history
+
+    def _fit(
+        self,
+        run: Run,
+        epochs: range,
+        validation_steps: int | None,
+        validation_freq: int | Collection[int],
+    ) -> None:
+        """The epochs of `fit`, from a backup on if a callback has one."""
+        calls = run.callbacks
+        self.stop_training = False
+        epochs, first, restore = self._resumed(run, epochs)
+        calls.call("on_train_begin")
+        if not first:
+            restore()
+        logs: Logs = {}
+        for epoch in epochs:
+            if self.stop_training or not self._has_data(run, epoch):
+                break
+            self.reset_metrics()
+            calls.call("on_epoch_begin", epoch)
+            if first:  # after the hook: what it changed is in the backup already
+                restore()
+            logs = as_numbers(self._loop("train", run.source, run.steps, calls, first))
+            first = 0
+            if run.checks is not None and _is_validated(epoch, validation_freq):
+                found = self._evaluate(run.checks, validation_steps, calls)
+                logs |= {f"val_{name}": value for name, value in found.items()}
+            calls.call("on_epoch_end", epoch, logs=logs)
+        calls.call("on_train_end", logs=logs)
+
+    def _resumed(self, run: Run, epochs: range) -> tuple[range, int, Callable[[], None]]:
+        """The epochs and the first batch with which to begin, and what puts a backup's state back."""
+        backup = run.callbacks.backup()
+        if backup is None:
+            return epochs, 0, lambda: None
+        saved = run.saved = backup._load()
+        run.callbacks.set_params({**run.callbacks.params, "resumed": True})
+        self._make_variables(run.source)
+        return range(saved["epoch"], epochs.stop), saved["batch"], lambda: backup._apply(saved)
+
+    def _make_variables(self, source: BatchSource) -> None:
+        """Make weights, slots and metrics, which layers do when they meet the first batch."""
+        step = self._stepper("train").bind(source.structure, source.example)
+        if self.run_eagerly:
+            step(source.example)
+        else:
+            step.get_concrete_function()
+
+    def _has_data(self, run: Run, epoch: int) -> bool:
+        if run.source.ready():
+            return True
+        warnings.warn(
+            f"the data ended after {epoch} epochs, and so does training; give a Dataset or another "
+            "iterable that can be read again, or a generator that does not end",
+            stacklevel=4,
+        )
+        return False
 
     def _validation(self, data: Any, batch_size: int | None) -> BatchSource | None:
         if data is None:
@@ -245,30 +322,43 @@ class Trainer:
             x, y, weight = unpack_x_y_sample_weight(tuple(data))
         else:
             x, y, weight = data, None, None
-        return make_source(x, y, weight, batch_size=batch_size, reuse=not self.run_eagerly)
+        return make_source(
+            x, y, weight, batch_size=batch_size, reuse=not self.run_eagerly, restart=True
+        )
 
     def _callbacks(
-        self, given: Any, verbose: int | str, epochs: int, steps: int | None, history: bool = False
+        self,
+        given: Any,
+        verbose: int | str,
+        epochs: int,
+        steps: int | None,
+        history: bool = False,
+        validates: bool = False,
     ) -> CallbackList:
         terminal = bool(getattr(sys.stdout, "isatty", bool)()) or "ipykernel" in sys.modules
         level = (1 if terminal else 2) if verbose == "auto" else int(verbose)
-        params = {"epochs": epochs, "steps": steps}
-        return callbacks_module.with_defaults(given, level, self, params, history)
+        params = {"epochs": epochs, "steps": steps, "resumed": False, "validates": validates}
+        return with_defaults(given, level, self, params, history)
 
-    def _loop(self, kind: str, source: BatchSource, limit: int | None, run: CallbackList) -> Logs:
-        """One pass over the batches; the logs of the last step."""
+    def _loop(
+        self, kind: str, source: BatchSource, limit: int | None, run: CallbackList, first: int = 0
+    ) -> Logs:
+        """One pass over the batches, from number `first` on; the logs of the last step."""
         step = self._bound(kind, source)
         begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
         has_begin, has_end = run.wants(begin), run.wants(end)
-        logs: Logs = {}
-        batch = -1
-        for batch, leaves in enumerate(_limited(source.epoch(), limit)):
+        training = kind == "train"
+        logs: Logs = self._run.saved["logs"] if first else {}
+        batch = first - 1
+        if training and self.stop_training:
+            return logs
+        for batch, leaves in enumerate(source.epoch(limit, first), first):
             if has_begin:
                 run.call(begin, batch)
             logs = step(leaves)
             if has_end:
                 run.call(end, batch, logs=logs)
-            if self.stop_training:
+            if training and self.stop_training:
                 break
         if batch < 0:
             raise self._no_batches(kind, limit)
@@ -276,10 +366,21 @@ class Trainer:
 
     def _bound(self, kind: str, source: BatchSource) -> Callable[[Any], Any]:
         """A step as a function of the leaves of one batch."""
-        stepper = self._stepper(kind)
-        if isinstance(source, IterableData):  # whose batches may differ in more than their size
-            return lambda leaves: stepper.bind(source.structure, leaves)(leaves)
-        return stepper.bind(source.structure, source.example)  # type: ignore[no-any-return]
+        stepper, structure = self._stepper(kind), source.structure
+        if isinstance(source, ArrayData):
+            return stepper.bind(structure, source.example)  # type: ignore[no-any-return]
+        # Batches of a stream may differ in more than their size.
+        known: Any = None
+        bound: Callable[[Any], Any]
+
+        def step(leaves: Any) -> Any:
+            nonlocal known, bound
+            shapes = [(leaf.dtype, leaf.shape[1:]) for leaf in leaves]
+            if shapes != known:
+                known, bound = shapes, stepper.bind(structure, leaves)
+            return bound(leaves)
+
+        return step
 
     def _no_batches(self, kind: str, limit: int | None) -> ArgumentError:
         return ArgumentError(
@@ -291,11 +392,13 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled programs belong to this process; the next step compiles anew.
-        return {**super().__getstate__(), "_steps": None}  # type: ignore[dict-item]
+        return {**super().__getstate__(), "_steps": None, "_run": None}  # type: ignore[dict-item]
 
     # ---- evaluate and predict -----------------------------------------------------------
 
     def _evaluate(self, source: BatchSource, steps: int | None, run: CallbackList) -> Logs:
+        if not source.ready():
+            raise self._no_batches("test", steps)
         self.reset_metrics()
         run.call("on_test_begin")
         logs = as_numbers(self._loop("test", source, steps, run))
@@ -322,7 +425,8 @@ class Trainer:
             x, y, sample_weight, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly
         )
         run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
-        logs = self._evaluate(source, steps, run)
+        with _released(run, source):
+            logs = self._evaluate(source, steps, run)
         return logs if return_dict else _flat(logs)
 
     def predict(
@@ -339,19 +443,27 @@ class Trainer:
         """
         source = make_source(x, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly)
         run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
+        with _released(run, source):
+            parts, shape = self._predictions(source, steps, run)
+        if not parts:
+            raise self._no_batches("predict", steps)
+        return tree.unflatten(shape, [np.concatenate(p) for p in zip(*parts, strict=True)])
+
+    def _predictions(
+        self, source: BatchSource, steps: int | None, run: CallbackList
+    ) -> tuple[list[list[Any]], Any]:
+        """For each batch the leaves of the outputs as arrays; and the outputs of the last one."""
         run.call("on_predict_begin")
         step, parts = self._bound("predict", source), []
         shape: Any = None
-        for batch, leaves in enumerate(_limited(source.epoch(), steps)):
+        for batch, leaves in enumerate(source.epoch(steps)):
             run.call("on_predict_batch_begin", batch)
             outputs = step(leaves)
             parts.append([np.array(t) for t in tree.flatten(outputs)])
             shape = outputs
             run.call("on_predict_batch_end", batch, logs={"outputs": outputs})
         run.call("on_predict_end")
-        if not parts:
-            raise self._no_batches("predict", steps)
-        return tree.unflatten(shape, [np.concatenate(p) for p in zip(*parts, strict=True)])
+        return parts, shape
 
     # ---- single batches -----------------------------------------------------------------
 
@@ -400,8 +512,21 @@ class Trainer:
         return tree.map_structure(lambda t: np.array(t), outputs)
 
 
-def _limited(batches: Iterator[Any], limit: int | None) -> Iterator[Any]:
-    return batches if limit is None else itertools.islice(batches, limit)
+@contextlib.contextmanager
+def _released(run: CallbackList, source: BatchSource) -> Iterator[None]:
+    """Close the data at the end, and what callbacks hold open if there was an exception."""
+    try:
+        yield
+    except BaseException:
+        run.release()
+        raise
+    finally:
+        source.close()
+
+
+def _is_validated(epoch: int, freq: int | Collection[int]) -> bool:
+    """Whether an epoch, counted from 0, ends with a validation."""
+    return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
 
 
 def _flat(logs: Logs) -> Any:
