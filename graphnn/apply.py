@@ -15,6 +15,7 @@ from graphnn.compiler.ir.types import (
     DType,
     TensorType,
     as_dtype,
+    describe,
     promote,
     scalar_dtype,
 )
@@ -122,7 +123,8 @@ def node_of(tensor: Tensor, trace: Trace) -> Node:
     value = tensor._value
     if type(value) is not Traced:
         if value.dtype.kind == "T":
-            raise strings.no_trace("use in a compiled program", value.shape)
+            text = describe(value.dtype, value.shape)
+            raise strings.no_trace("use in a compiled program", text)
         return trace.capture(tensor, value)
     if value.trace is not trace:
         raise_leak(value)

@@ -241,7 +241,7 @@ class Walk:
         if type(value) is Traced:
             raise_leak(value)
         if value.dtype.kind in "TUS":
-            raise no_trace(f"argument {path}", value.shape)
+            raise no_trace(f"argument {path}", f"strings of shape {tuple(value.shape)}")
         try:
             dtype = as_dtype(value.dtype)
         except (DTypeError, TypeError):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.dtypes import StringDType
 
+from graphnn.compiler.ir.types import describe
 from graphnn.runtime.errors import ArgumentError, DTypeError, TraceError
 from graphnn.tensor import Operand, Tensor, Traced
 
@@ -82,7 +83,7 @@ def text_array(value: Any, subject: str = "conversion to a tensor of strings") -
     (1, 2)
     """
     if isinstance(value, Operand):
-        value = _host_array(value, subject)
+        value = host_array(value, subject)
     if type(value) is np.ndarray and isinstance(value.dtype, StringDType):
         return value if value.dtype == string else _without_missing(value, subject)
     try:
@@ -105,15 +106,11 @@ def text_array(value: Any, subject: str = "conversion to a tensor of strings") -
         ) from None
 
 
-def _host_array(value: Operand, subject: str) -> Array:
+def host_array(value: Operand, subject: str) -> Array:
+    """The array of a tensor. Raises TraceError for a traced one."""
     inner = value._tensor()._value
     if type(inner) is Traced:
-        raise TraceError(
-            subject,
-            received="a traced tensor, which has no values yet",
-            expected="text, which only the host can handle",
-            fix="run the preprocessing layer before the compiled model, in Dataset.map",
-        )
+        raise no_trace(subject, f"a traced tensor {describe(inner.dtype, inner.shape)}")
     return inner  # type: ignore[no-any-return]
 
 
@@ -168,11 +165,11 @@ def mixed(what: str) -> DTypeError:
     )
 
 
-def no_trace(subject: str, shape: Any) -> TraceError:
-    """The error for a tensor of strings that would enter a compiled program."""
+def no_trace(subject: str, received: str) -> TraceError:
+    """The error for text that would enter a compiled program, or that is wanted from within."""
     return TraceError(
         subject,
-        received=f"a tensor of strings of shape {tuple(shape)}",
+        received=received,
         expected="numbers: text stays on the host and cannot be part of a compiled program",
         fix="turn text into numbers before: dataset.map(lambda x, y: (vectorizer(x), y)), or call "
         "the layer outside of the @function, or run eagerly (run_eagerly=True in compile, "

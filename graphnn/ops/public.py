@@ -30,9 +30,9 @@ def call(cls: type[Op], inputs: Sequence[Any], settings: dict[str, Any] | None =
 
 def call_op(op: Op, inputs: Sequence[Any]) -> Any:
     """The same for an op object."""
-    ready = ready(op, inputs)
-    if ready is not None:
-        return apply(op, *ready)
+    fitting = ready(op, inputs)
+    if fitting is not None:
+        return apply(op, *fitting)
     fixed = op.fixed_inputs if isinstance(op, Elementwise) else ()
     tensors = promoted(inputs, op.promotes, fixed)
     if op.promotes == "none":
@@ -50,7 +50,7 @@ def _takes_text(op: Op, tensors: Sequence[Tensor]) -> bool:
 
 
 def ready(op: Op, inputs: Sequence[Any]) -> list[Tensor] | None:
-    """The inputs where nothing has to be converted or checked; None otherwise."""
+    """The inputs as tensors where nothing has to be converted or checked; None otherwise."""
     cls: Any = type(op)
     accepted = _accepted(cls)
     tensors, first = [], None

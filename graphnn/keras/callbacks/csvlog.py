@@ -24,8 +24,8 @@ class CSVLogger(Callback):
     """Write the logs of each epoch to a CSV file: "epoch", then the logs sorted by name.
 
     filename: where to write. separator: between cells. append: whether to go on with a file that is
-    there; its header is then kept. A validation that comes in some epochs only leaves "NA" cells. The file is
-    closed also when training ends by an exception.
+    there; its header is then kept. A validation that comes in some epochs only leaves "NA" cells.
+    The file is closed also when training ends by an exception.
     """
 
     def __init__(

@@ -44,12 +44,10 @@ def _by_length(strings: list[bytes], function: Callable[[Bytes], Words]) -> Word
     """A hash of rows of equal length, applied to strings of any lengths."""
     result = np.empty(len(strings), np.uint64)
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
-    flat = np.frombuffer(b"".join(strings), np.uint8)
-    starts = np.cumsum(lengths) - lengths
     for length in np.unique(lengths).tolist():
         chosen = np.flatnonzero(lengths == length)
-        rows = flat[starts[chosen, None] + np.arange(length)]
-        result[chosen] = function(rows)
+        flat = np.frombuffer(b"".join([strings[i] for i in chosen.tolist()]), np.uint8)
+        result[chosen] = function(flat.reshape(len(chosen), length))
     return result
 
 

@@ -1,5 +1,5 @@
-"""Batches for the training loop from what gives them one by one: Datasets, generators, any iterable,
-and objects that are asked for a batch by its number."""
+"""Batches for the training loop from what gives them one by one: Datasets, generators, other
+iterables, and objects that are asked for a batch by its number."""
 
 from __future__ import annotations
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -26,23 +24,13 @@ from graphnn.keras.models.data import (
     split_validation,
     unpack_x_y_sample_weight,
 )
+from graphnn.keras.models.runs import Run, flat, is_validated, released
 from graphnn.keras.models.step import EagerStep, Step
 from graphnn.keras.shapes import batch_size_of
 from graphnn.runtime.errors import ArgumentError, StateError
 from graphnn.tape import GradientTape
 
 Logs = dict[str, Any]
-
-
-@dataclass
-class Run:
-    """What belongs to one call of `fit`."""
-
-    source: BatchSource
-    callbacks: CallbackList
-    checks: BatchSource | None  # batches of the validation
-    steps: int | None  # steps_per_epoch
-    saved: Logs | None = None  # the backup to go on from
 
 
 class Trainer:
@@ -281,14 +269,14 @@ class Trainer:
                 restore()
             logs = as_numbers(self._loop("train", run.source, run.steps, calls, first))
             first = 0
-            if run.checks is not None and _is_validated(epoch, validation_freq):
+            if run.checks is not None and is_validated(epoch, validation_freq):
                 found = self._evaluate(run.checks, validation_steps, calls)
                 logs |= {f"val_{name}": value for name, value in found.items()}
             calls.call("on_epoch_end", epoch, logs=logs)
         calls.call("on_train_end", logs=logs)
 
     def _resumed(self, run: Run, epochs: range) -> tuple[range, int, Callable[[], None]]:
-        """The epochs and the first batch with which to begin, and what puts a backup's state back."""
+        """The epochs and first batch to begin with, and what puts a backup's state back."""
         backup = run.callbacks.backup()
         if backup is None:
             return epochs, 0, lambda: None
@@ -425,9 +413,9 @@ class Trainer:
             x, y, sample_weight, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly
         )
         run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
-        with _released(run, source):
+        with released(run, source):
             logs = self._evaluate(source, steps, run)
-        return logs if return_dict else _flat(logs)
+        return logs if return_dict else flat(logs)
 
     def predict(
         self,
@@ -443,7 +431,7 @@ class Trainer:
         """
         source = make_source(x, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly)
         run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
-        with _released(run, source):
+        with released(run, source):
             parts, shape = self._predictions(source, steps, run)
         if not parts:
             raise self._no_batches("predict", steps)
@@ -489,7 +477,7 @@ class Trainer:
         if reset_metrics:
             self.reset_metrics()
         logs = as_numbers(self._on_batch("train", x, y, sample_weight))
-        return logs if return_dict else _flat(logs)
+        return logs if return_dict else flat(logs)
 
     def test_on_batch(
         self,
@@ -504,32 +492,9 @@ class Trainer:
         if reset_metrics:
             self.reset_metrics()
         logs = as_numbers(self._on_batch("test", x, y, sample_weight))
-        return logs if return_dict else _flat(logs)
+        return logs if return_dict else flat(logs)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Outputs for one batch as NumPy arrays."""
         outputs = self._on_batch("predict", x)
         return tree.map_structure(lambda t: np.array(t), outputs)
-
-
-@contextlib.contextmanager
-def _released(run: CallbackList, source: BatchSource) -> Iterator[None]:
-    """Close the data at the end, and what callbacks hold open if there was an exception."""
-    try:
-        yield
-    except BaseException:
-        run.release()
-        raise
-    finally:
-        source.close()
-
-
-def _is_validated(epoch: int, freq: int | Collection[int]) -> bool:
-    """Whether an epoch, counted from 0, ends with a validation."""
-    return (epoch + 1) % freq == 0 if isinstance(freq, int) else epoch + 1 in freq
-
-
-def _flat(logs: Logs) -> Any:
-    """The one value, or all in order, the loss first."""
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values
