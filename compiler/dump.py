@@ -34,6 +34,7 @@ from graphnn.compiler.ir.text import Printer, print_graph
 from graphnn.compiler.ir.types import FLOATS, SHORT
 from graphnn.compiler.ops.base import REGISTRY, Op
 from graphnn.compiler.ops.core import Constant, Input, Item
+from graphnn.compiler.passes.place import Placement
 from graphnn.runtime.errors import ArgumentError
 
 __all__ = ["Dump", "Machine", "difference", "ops_text"]
@@ -198,6 +199,7 @@ class Dump:
             f"memory   arguments and Variables {byte_text(view.nbytes(set(program.inputs)))}, "
             f"results {byte_text(view.nbytes(_fresh(view)))}, arena {byte_text(layout.arena)}",
         ]
+        lines.append(f"devices  {_placement_text(view.built.placement)}")
         if trace.updates:
             copied = len(program.copies)
             lines.append(
@@ -210,6 +212,19 @@ class Dump:
         if len(reasons) > MOST_REASONS:
             lines.append("    ... all of them, with both lines, in the stage fuse")
         return "\n".join([*lines, "", "stages: " + ", ".join(self.stages)]) + "\n"
+
+
+def _placement_text(placement: Placement | None) -> str:
+    """How many nodes are where, and each copy between devices with its reason."""
+    if placement is None:
+        return "not placed"
+    where = Counter(placement.devices.values())
+    text = ", ".join(f"{counted(n, 'node')} on {name}" for name, n in sorted(where.items()))
+    copies = [
+        f"\n         {t.node.op.name} {t.source} -> {t.target}: {t.reason}"
+        for t in placement.transfers
+    ]
+    return text + "".join(copies)
 
 
 _TEXTS: dict[str, Callable[[Dump], str]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.ops.core import Input
 from graphnn.compiler.passes.fuse import Frame, Group, Partition, fuse
 from graphnn.compiler.passes.memory import plan_arena
+from graphnn.compiler.passes.place import Machine, Placement, place
 from graphnn.runtime.program import Layout, Program, Segment, Slot, Step, StepSizes
 
 PARTS_PER_THREAD = 4
@@ -41,6 +42,7 @@ class Target:
     threads: int = 1
     blas: bool = True
     fuse: bool = True
+    machines: tuple[Machine, ...] = (Machine("cpu:0"),)
 
     @property
     def parts(self) -> int:
@@ -67,13 +69,16 @@ class Built:
     program: Program
     partition: Partition
     steps: list[list[Work]] = field(default_factory=list)
+    placement: Placement | None = None
 
 
 def build_program(graph: Graph, target: Target) -> Built:
-    """Fuse, lower, order, plan and print a graph of primitive ops."""
+    """Place, fuse, lower, order, plan and print a graph of primitive ops."""
+    placement = place(graph, target.machines)
     partition = fuse(graph, target.fuse)
     works = [_work(partition, g, target) for g in partition.groups]
-    return _Assembly(graph, partition, _order(graph, partition, works), target).built()
+    built = _Assembly(graph, partition, _order(graph, partition, works), target).built()
+    return replace(built, placement=placement)
 
 
 def _work(partition: Partition, group: Group, target: Target) -> Work:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from graphnn.keras import serialization
+from graphnn.keras.custom_objects import CustomObjectScope, get_registered_object
 from graphnn.keras.naming import to_snake_case
 from graphnn.runtime.errors import ArgumentError
 
@@ -19,6 +21,7 @@ class Registry:
         self.kind = kind
         self._known: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
+        serialization.add_registry(kind, self)
 
     def register(self, *aliases: str) -> Callable[[T], T]:
         """Decorator: a class or function under its own name, in snake_case, and under aliases."""
@@ -46,9 +49,23 @@ class Registry:
         """All names, sorted."""
         return tuple(sorted(self._known))
 
+    def has(self, name: str) -> bool:
+        """Whether there is a class or function with exactly this name."""
+        return name in self._known
+
+    def name_of(self, item: Any) -> str | None:
+        """The name of a class or function that is registered here, otherwise None."""
+        try:
+            return self._names.get(item)
+        except TypeError:  # not hashable: never registered
+            return None
+
     def find(self, name: str) -> Any:
-        """The class or function with a name; raises ArgumentError if there is none."""
-        found = self._known.get(name, self._known.get(name.lower()))
+        """The class or function with a name, of users or of this kind; raises ArgumentError if
+        there is none."""
+        found = get_registered_object(name)
+        if found is None:
+            found = self._known.get(name, self._known.get(name.lower()))
         if found is not None:
             return found
         near = difflib.get_close_matches(name, self._known, n=3)
@@ -85,35 +102,24 @@ class Registry:
         return found() if isinstance(found, type) else found
 
     def serialize(self, item: Any) -> Any:
-        """What `get` turns back into an equal object: a config dict; a name for a function."""
+        """What `get` turns back into an equal object: a config dict; a name for a function of
+        this kind."""
         if item is None:
             return None
-        if not hasattr(item, "get_config"):
-            return self._names.get(item) or getattr(item, "__name__", repr(item))
-        cls = type(item)
-        own = self._known.get(cls.__name__) is cls
-        return {
-            "module": f"keras.{self.kind}" if own else cls.__module__,
-            "class_name": cls.__name__,
-            "config": item.get_config(),
-            "registered_name": None if own else cls.__name__,
-        }
+        if hasattr(item, "get_config"):
+            return serialization.serialize_object(item)
+        return self.name_of(item) or serialization.function_config(item)
 
-    def deserialize(self, config: Any) -> Any:
+    def deserialize(self, config: Any, custom_objects: dict[str, Any] | None = None) -> Any:
         """The object of a config dict or name."""
-        if not isinstance(config, dict):
-            return self.get(config)
-        if "class_name" not in config:
-            raise ArgumentError(
-                f"keras.{self.kind}",
-                received=f"a config with the keys {', '.join(map(str, config))}",
-                expected='a config with "class_name" and "config"',
-                fix="give what serialize() returned",
-            )
-        inner = config.get("config") or {}
-        if config["class_name"] == "function":  # how Keras 3 writes a function down
-            return self.find(inner)
-        found = self.find(config["class_name"])
-        if hasattr(found, "from_config"):
-            return found.from_config(inner)
-        return found(**inner) if isinstance(found, type) else found
+        with CustomObjectScope(custom_objects):
+            if not isinstance(config, dict):
+                return self.get(config)
+            if "class_name" not in config:
+                raise ArgumentError(
+                    f"keras.{self.kind}",
+                    received=f"a config with the keys {', '.join(map(str, config))}",
+                    expected='a config with "class_name" and "config"',
+                    fix="give what serialize() returned",
+                )
+            return serialization.construct(config, self)

@@ -30,6 +30,11 @@ class Preprocessing(Layer):
         return super().__call__(inputs, *args, **kwargs)
 
 
+def as_tensor(value: Any) -> Any:
+    """An array as a tensor of its own dtype; what is no array as it is."""
+    return ops.convert_to_tensor(value) if hasattr(value, "__array__") else value
+
+
 class HostLayer(Preprocessing):
     """A layer that works on the host: its inputs are text, and cannot be values of a graph.
 

@@ -12,6 +12,7 @@ from graphnn.keras.layers.preprocess import (
     Array,
     HostLayer,
     Preprocessing,
+    as_tensor,
     at_least,
     choice,
     encode,
@@ -54,21 +55,7 @@ class CategoryEncoding(Preprocessing):
         self.output_mode = choice("CategoryEncoding", "output_mode", output_mode, modes)
 
     def _cast_input(self, value: Any) -> Any:
-        tensor = ops.convert_to_tensor(value)
-        return tensor if tensor.dtype in INTEGERS else ops.cast(tensor, "int64")
-
-    def _cast_inputs(self, values: Any) -> Any:
-        return self._cast_input(values)
-
-    def __call__(self, inputs: Any, count_weights: Any = None, **kwargs: Any) -> Any:
-        """The vectors.
-
-        count_weights: in mode "count" what each integer counts; the shape of the inputs.
-        """
-        if count_weights is None:
-            return super().__call__(inputs, **kwargs)
-        weights = _Weights(ops.convert_to_tensor(count_weights, self.compute_dtype))
-        return super().__call__(inputs, count_weights=weights, **kwargs)
+        return as_tensor(value)  # a low precision would merge large integers
 
     def call(self, inputs: Any, count_weights: Any = None) -> Any:
         if count_weights is not None and self.output_mode != "count":
@@ -78,7 +65,12 @@ class CategoryEncoding(Preprocessing):
                 expected="count_weights only in mode 'count'",
                 fix="leave them out, or use output_mode='count'",
             )
-        return encode(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
+        inputs, weights = ops.convert_to_tensor(inputs), count_weights
+        if inputs.dtype not in INTEGERS:
+            inputs = ops.cast(inputs, "int64")
+        if weights is not None:
+            weights = ops.convert_to_tensor(weights, self.compute_dtype)
+        return encode(inputs, self.output_mode, self.num_tokens, self.dtype, weights)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return encoded_shape(input_shape or (1,), self.output_mode, self.num_tokens)

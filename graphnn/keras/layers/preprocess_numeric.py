@@ -12,6 +12,7 @@ from graphnn import ops
 from graphnn.keras.layers.preprocess import (
     Array,
     Preprocessing,
+    as_tensor,
     at_least,
     batches_of,
     choice,
@@ -372,8 +373,7 @@ class Discretization(Preprocessing):
         return "float32" if self.compute_dtype != "float64" else "float64"
 
     def _cast_input(self, value: Any) -> Any:
-        tensor = ops.convert_to_tensor(value)  # in full precision also with a mixed policy
-        return tensor if tensor.dtype == self._wide else ops.cast(tensor, self._wide)
+        return as_tensor(value)  # boundaries are compared with in full precision
 
     def adapt(self, data: Any, steps: int | None = None) -> None:
         """Choose the boundaries from data: an array, a tensor, or batches of a Dataset, a generator
@@ -412,7 +412,7 @@ class Discretization(Preprocessing):
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise not_adapted(self, "bin_boundaries")
-        found = count_not_above(self._table, inputs)
+        found = count_not_above(self._table, ops.cast(inputs, self._wide))
         dtype = "int32" if self.output_mode == "int" else self.compute_dtype
         return encode(found, self.output_mode, len(self._table) + 1, dtype)
 
