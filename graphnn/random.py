@@ -76,7 +76,10 @@ class Generator:
 
     def __init__(self, seed: Any = None) -> None:
         with init_scope():
-            self.state = Variable(_words(seed), trainable=False, name="random_state")
+            # One stream from which the replicas of a strategy draw in turn.
+            self.state = Variable(
+                _words(seed), trainable=False, name="random_state", synchronization="none"
+            )
         self._lock = threading.Lock()
 
     @classmethod

@@ -23,13 +23,17 @@ class State(threading.local):
 
     trace: the `Trace` under construction, or None in eager mode.
     tapes: the recording tapes, outermost first.
-    busy: whether any of the two is in force; the one thing that fast paths ask.
+    busy: whether any of the two is in force, or a replica runs; the one thing that fast paths ask.
     quiet: runs a function with NumPy's floating-point warnings off (20 ns; errstate takes 700).
+    strategy: the distribution strategy whose scope is open, or None.
+    replica: the replica whose part of a distributed step runs, or None.
     """
 
     trace: Any = None
     tapes: tuple[Any, ...] = ()
     busy: bool = False
+    strategy: Any = None
+    replica: Any = None
 
     def __init__(self) -> None:
         self.quiet: Callable[..., Any] = _quiet_context().run
@@ -37,7 +41,7 @@ class State(threading.local):
     def set(self, trace: Any, tapes: tuple[Any, ...]) -> None:
         """Change the mode."""
         self.trace, self.tapes = trace, tapes
-        self.busy = trace is not None or bool(tapes)
+        self.busy = trace is not None or bool(tapes) or self.replica is not None
 
 
 state = State()

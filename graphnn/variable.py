@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class Variable(Operand):
     initial_value: anything that means a tensor, or a function without arguments that returns it.
     trainable: whether tapes watch it by themselves and layers list it among their weights; by
     default True. dtype: by default that of the value. constraint: a function that optimizers apply
-    to the value after an update. shape: checked against the value.
+    to the value after an update. shape: checked against the value. synchronization, aggregation:
+    what the replicas of a distribution strategy have in common, see `graphnn.distribute`.
 
     Operators and functions take a Variable as they take a tensor. A tensor that was read keeps its
     values when the Variable is assigned.
@@ -56,6 +57,13 @@ class Variable(Operand):
         "name",
         "trainable",
     )
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """A Variable; under the scope of a strategy one of the strategy's own kind."""
+        if cls is not Variable or state.strategy is None:
+            return object.__new__(cls)
+        kind: Any = state.strategy.kind_of_variable(Variable, kwargs.get("synchronization"))
+        return object.__new__(kind)  # type: ignore[no-any-return]
 
     def __init__(
         self,

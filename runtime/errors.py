@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ _OWN = tuple(
     str(Path(__file__).resolve().parent.parent / part) + os.sep
     for part in ("graphnn", "compiler", "runtime")
 )
+_STARTER = os.path.abspath(threading.__file__)  # its frames are at the bottom of each thread
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def is_own_file(filename: str) -> bool:
     """Whether a code object belongs to graphnn itself (its frames are hidden from users)."""
     if filename.startswith("<"):
         return filename.startswith(("<frozen", "<string>"))
-    return os.path.abspath(filename).startswith(_OWN)
+    path = os.path.abspath(filename)
+    return path.startswith(_OWN) or path == _STARTER
 
 
 _layer_path: Callable[[], str] = lambda: ""  # noqa: E731
@@ -61,11 +64,23 @@ def set_layer_path(function: Callable[[], str]) -> None:
     _layer_path = function
 
 
+class _Origin(threading.local):
+    """The frame on whose behalf a thread runs, if another thread started it."""
+
+    frame: FrameType | None = None
+
+
+ORIGIN = _Origin()
+
+
 def user_frame(start: FrameType | None = None) -> FrameType | None:
     """The innermost frame outside graphnn, or None."""
-    frame = start or sys._getframe(1)
+    return _outside(start or sys._getframe(1)) or _outside(ORIGIN.frame)
+
+
+def _outside(frame: FrameType | None) -> FrameType | None:
     while frame is not None and is_own_file(frame.f_code.co_filename):
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return frame
 
 

@@ -8,7 +8,14 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from graphnn.data.elements import describe_element, map_leaves, to_array, wrap
-from graphnn.runtime.errors import ArgumentError, DTypeError, Loc, is_own_file
+from graphnn.runtime.errors import (
+    ArgumentError,
+    DTypeError,
+    GraphnnError,
+    Loc,
+    is_own_file,
+    user_loc,
+)
 from graphnn.state import mode, state
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
@@ -76,6 +83,12 @@ def failure(
         lines.append(f"received: {describe_element(element)}")
     error.add_note("\n".join(lines))
     return error
+
+
+def in_users_code(error: BaseException) -> None:
+    """Give an error that was made in a worker thread the line at which it reaches the user."""
+    if isinstance(error, GraphnnError) and error.loc and error.loc.file.startswith(_LIBRARIES):
+        error.loc = user_loc()
 
 
 def _place(entry: TracebackType | None, function: Any) -> Loc | None:

@@ -285,11 +285,13 @@ def _inferred(name: str, values: list[str]) -> Column:
 
 def _fits(value: str, dtype: str) -> bool:
     try:
+        if "_" in value:  # a digit separator of Python, but not of CSV
+            return False
         if dtype == "float32":
             float(value)
             return True
         limits = np.iinfo(dtype)
-        return bool(limits.min <= int(value) <= limits.max) and "_" not in value
+        return bool(limits.min <= int(value) <= limits.max)
     except ValueError:
         return False
 

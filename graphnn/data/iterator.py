@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from graphnn.data.calls import in_users_code
 from graphnn.data.elements import map_leaves, wrap
 from graphnn.data.stage import Cursor, Stage
 from graphnn.data.storage import pack, unpack, write_atomically
@@ -32,7 +33,7 @@ class DatasetIterator:
         self, stage: Stage, position: Position | None = None, leaf: Callable[[Any], Any] = wrap
     ) -> None:
         self._stage, self._leaf = stage, leaf
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._at, self._ended = 0, False
         self._cursor: Cursor | None = stage.open()
         # Also runs at interpreter exit, before threads are torn down.
@@ -56,6 +57,7 @@ class DatasetIterator:
             except BaseException as error:
                 self._cursor = None
                 self._finalizer()
+                in_users_code(error)
                 hide_own_frames(error)
                 raise
             self._at += 1
@@ -133,9 +135,13 @@ class DatasetIterator:
             self._finalizer()
 
     def close(self) -> None:
-        """End threads and close files; no more elements come. May be called twice."""
-        self._cursor = None
-        self._finalizer()
+        """End threads and close files; no more elements come. May be called twice.
+
+        Waits for an element that another thread is getting.
+        """
+        with self._lock:
+            self._cursor = None
+            self._finalizer()
 
     def __enter__(self) -> DatasetIterator:
         return self

@@ -6,6 +6,7 @@ import bz2
 import glob
 import gzip
 import importlib
+import io
 import lzma
 import os
 from collections.abc import Callable, Iterator
@@ -96,13 +97,23 @@ def open_binary(path: str, compression: str | None = None) -> BinaryIO:
             received=f"compression {compression!r}",
             expected=f"one of {', '.join(_OPENERS)}, or None",
         )
-    raw: Any
-    if is_remote(path):
-        fs, inner = _filesystem(path)
-        raw = fs.open(inner, "rb")
-    else:
-        raw = open(path, "rb")
-    return cast(BinaryIO, _OPENERS[kind](raw, "rb") if kind else raw)
+    if not is_remote(path):
+        return cast(BinaryIO, _OPENERS[kind](path, "rb") if kind else open(path, "rb"))
+    fs, inner = _filesystem(path)
+    raw = fs.open(inner, "rb")
+    return cast(BinaryIO, _Unpacked(_OPENERS[kind](raw, "rb"), raw) if kind else raw)
+
+
+class _Unpacked(io.BufferedReader):
+    """Unpacks a file and closes it too, which the openers do for files of their own only."""
+
+    def __init__(self, unpacked: Any, packed: Any) -> None:
+        super().__init__(unpacked)
+        self._packed = packed
+
+    def close(self) -> None:
+        super().close()
+        self._packed.close()
 
 
 def folders(path: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graphnn.compiler.ir.types import FLOATS, DType, as_dtype
+from graphnn.keras.serialization import publish
 from graphnn.runtime.errors import ArgumentError, GraphnnError
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
 _MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 
 
+@publish("keras")
 class DTypePolicy:
     """A dtype name such as "float32", or "mixed_float16" / "mixed_bfloat16": compute in half
     precision, keep the weights in float32.

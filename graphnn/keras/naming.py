@@ -12,12 +12,12 @@ _lock = threading.Lock()
 def to_snake_case(name: str) -> str:
     """The snake_case spelling of a class name.
 
-    >>> to_snake_case("LayerNormalization"), to_snake_case("L1L2"), to_snake_case("MLPWithDropout")
-    ('layer_normalization', 'l1_l2', 'mlp_with_dropout')
+    >>> to_snake_case("LayerNormalization"), to_snake_case("Conv2D"), to_snake_case("MLPWithDropout")
+    ('layer_normalization', 'conv2d', 'mlp_with_dropout')
     """
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
-    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower().lstrip("_")
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().lstrip("_")
 
 
 def unique_name(class_name: str) -> str:

@@ -54,7 +54,7 @@ def _factor(name: str, value: float | None) -> float:
     return number
 
 
-@_registry.register()
+@_registry.register("l1_l2")
 class L1L2(Regularizer):
     """`l1 * sum(|x|) + l2 * sum(x ** 2)`.
 

@@ -254,7 +254,8 @@ inline double erfinv(double x) {
   const double l = log1p(-x * x), a = 0.147, b = 2 / (M_PI * a) + l / 2;
   double y = copysign(sqrt(sqrt(b * b - l / a) - b), x);
   for (int k = 0; k < 4; ++k) {
-    const double gap = fabs(x) < 0.5 ? erf(y) - x : copysign(1 - fabs(x) - erfc(fabs(y)), x);
+    const double far = (1 - fabs(x) - erfc(fabs(y))) * (x < 0 ? -1 : 1);
+    const double gap = fabs(x) < 0.5 ? erf(y) - x : far;
     y -= gap * sqrt(M_PI) / 2 * exp(y * y);
   }
   return x == 0 ? x : y;

@@ -65,7 +65,9 @@ def test_global_seed_fixes_shuffles_without_one() -> None:
     orders = []
     for _ in range(2):
         tf.random.set_seed(4)
-        orders.append((values(Dataset.range(30).shuffle(30)), values(Dataset.range(30).shuffle(30))))
+        orders.append(
+            (values(Dataset.range(30).shuffle(30)), values(Dataset.range(30).shuffle(30)))
+        )
     assert orders[0] == orders[1]
     assert orders[0][0] != orders[0][1]
 

@@ -57,7 +57,8 @@ def test_python_numbers_have_the_dtypes_of_tensorflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [["a", "bc"], np.array(["a", "bc"]), np.array([b"a", b"bc"]), np.array(["a", "bc"], "O")]
+    "text",
+    [["a", "bc"], np.array(["a", "bc"]), np.array([b"a", b"bc"]), np.array(["a", "bc"], "O")],
 )
 def test_text_of_any_kind_becomes_strings(text: object) -> None:
     dataset = Dataset.from_tensor_slices(text)

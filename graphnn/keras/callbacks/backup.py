@@ -147,7 +147,7 @@ class BackupAndRestore(Callback):
             "stop": bool(model.stop_training),
             "variables": [np.array(v.numpy()) for v in variables_of(model)],
             "random": generators(),
-            "data": run.source.state(),
+            "data": run.source.state(batch),
             "callbacks": run.callbacks.get_state(),
             "seconds": time.time(),
         }

@@ -16,6 +16,7 @@ from graphnn.keras import constraints, initializers, mixed_precision, naming, re
 from graphnn.keras.layers.abstract import output_shape_of
 from graphnn.keras.layers.context import CONTEXT, entered
 from graphnn.keras.layers.masks import mask_of, set_mask, set_masks
+from graphnn.keras.layers.saved import Saved
 from graphnn.keras.layers.symbolic import (
     Call,
     FromCalls,
@@ -23,7 +24,7 @@ from graphnn.keras.layers.symbolic import (
     has_symbolic,
     single,
 )
-from graphnn.keras.layers.tracking import Tracked, unique
+from graphnn.keras.layers.tracking import unique
 from graphnn.keras.shapes import shapes_of
 from graphnn.runtime.errors import ArgumentError, StateError
 from graphnn.state import init_scope
@@ -83,11 +84,13 @@ def _building(build: Callable[..., Any]) -> Callable[..., Any]:
                 with entered(self, CONTEXT.training):
                     build(self, *args, **kwargs)
         self.built = True
+        shapes = inspect.signature(build).bind(self, *args, **kwargs).arguments
+        self.__dict__["_build_shapes"] = dict(list(shapes.items())[1:])
 
     return wrapped
 
 
-class Layer(Tracked):
+class Layer(Saved):
     """A piece of computation with its state.
 
     Subclasses define `call(inputs)`, and `build(input_shape)` if the weights' shapes depend on the

@@ -29,6 +29,30 @@ def _open(container: Any, found: list[Any], depth: int = 0) -> None:
             _open(value, found, depth + 1)
 
 
+def matched(name: str, own: Sequence[Any], arrays: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Variables with the arrays for them, in their dtype.
+
+    Raises ArgumentError for another count and ShapeError for another shape.
+    """
+    new = [np.asarray(w) for w in arrays]
+    if len(own) != len(new):
+        raise ArgumentError(
+            f"weights of {name}",
+            received=f"{len(new)} arrays",
+            expected=f"{len(own)} arrays, one for each weight",
+            fix="build the layer first (call it once), or give what get_weights() returned",
+        )
+    for variable, array in zip(own, new, strict=True):
+        if tuple(variable.shape) != array.shape:
+            raise ShapeError(
+                f"weights of {name}",
+                received=f"an array of shape {array.shape} for {variable.name}",
+                expected=f"shape {tuple(variable.shape)}",
+                fix="give the arrays in the order of layer.weights",
+            )
+    return [(v, a.astype(v.dtype, copy=False)) for v, a in zip(own, new, strict=True)]
+
+
 class Tracked:
     """Base of layers: Variables, sublayers, metrics and random generators set as attributes, also
     inside lists, tuples and dicts, are found again, whenever they were put there.
@@ -177,25 +201,9 @@ class Tracked:
         weights: one array for each of `self.weights`, of its shape. Raises ArgumentError for
         another count and ShapeError for another shape, before anything has been changed.
         """
-        own, new = self.weights, [np.asarray(w) for w in weights]
         name = getattr(self, "name", type(self).__name__)
-        if len(own) != len(new):
-            raise ArgumentError(
-                f"set_weights of {name}",
-                received=f"{len(new)} arrays",
-                expected=f"{len(own)} arrays, one for each weight",
-                fix="build the layer first (call it once), or give what get_weights() returned",
-            )
-        for variable, array in zip(own, new, strict=True):
-            if tuple(variable.shape) != array.shape:
-                raise ShapeError(
-                    f"set_weights of {name}",
-                    received=f"an array of shape {array.shape} for {variable.name}",
-                    expected=f"shape {tuple(variable.shape)}",
-                    fix="give the arrays in the order of layer.weights",
-                )
-        for variable, array in zip(own, new, strict=True):
-            variable.assign(array.astype(variable.dtype, copy=False))
+        for variable, array in matched(name, self.weights, weights):
+            variable.assign(array)
 
     def count_params(self) -> int:
         """Number of elements of all weights."""

@@ -32,7 +32,8 @@ def _leaves(batch: Any) -> Leaves:
 
 def _is_dataset(batches: Any) -> bool:
     """Whether the position of an iterator over these batches can be saved and restored."""
-    return hasattr(batches, "iterator") and hasattr(batches, "element_spec")
+    # Asked of the class: a Dataset's element_spec may call the user's functions.
+    return hasattr(type(batches), "iterator") and hasattr(type(batches), "element_spec")
 
 
 class IterableData(BatchSource):

@@ -62,6 +62,7 @@ class Trainer:
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
         jit_compile: bool | str = "auto",
+        auto_scale_loss: bool = True,
     ) -> None:
         """Say how to train.
 
@@ -69,8 +70,12 @@ class Trainer:
         or dict of them for several outputs. metrics: names, functions or Metrics, without sample
         weights; weighted_metrics: with them. run_eagerly: run the steps line by line.
         jit_compile: accepted for Keras' sake; steps are compiled unless `run_eagerly`.
+        auto_scale_loss: under the policy "mixed_float16", wrap the optimizer in LossScaleOptimizer.
         """
         self.optimizer = optimizers.get(optimizer)
+        half = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
+        if auto_scale_loss and half and self.optimizer is not None:
+            self.optimizer = optimizers.with_loss_scale(self.optimizer)
         self.loss, self.run_eagerly = loss, run_eagerly
         self._loss_tracker = metrics_module.Mean(name="loss")
         self.compiled_loss = CompiledLoss(loss, loss_weights, self._loss_tracker)
@@ -114,9 +119,10 @@ class Trainer:
         with GradientTape() as tape:
             y_pred = self(x, training=True)  # type: ignore[operator]
             loss = self.compute_loss(x, y, y_pred, sample_weight)
+            scaled = self.optimizer.scale_loss(loss)
         self._loss_tracker.update_state(loss, sample_weight=batch_size_of(x))
         weights = self.trainable_weights  # type: ignore[attr-defined]
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, weights), weights, strict=True))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data: Any) -> Logs:
@@ -273,6 +279,8 @@ class Trainer:
                 found = self._evaluate(run.checks, validation_steps, calls)
                 logs |= {f"val_{name}": value for name, value in found.items()}
             calls.call("on_epoch_end", epoch, logs=logs)
+        if self.optimizer is not None:
+            self.optimizer.finalize_variable_values(self.trainable_weights)  # type: ignore[attr-defined]
         calls.call("on_train_end", logs=logs)
 
     def _resumed(self, run: Run, epochs: range) -> tuple[range, int, Callable[[], None]]:
@@ -297,7 +305,7 @@ class Trainer:
         if run.source.ready():
             return True
         warnings.warn(
-            f"the data ended after {epoch} epochs, and so does training; give a Dataset or another "
+            f"the data ended before epoch {epoch + 1}, and so does training; give a Dataset or another "
             "iterable that can be read again, or a generator that does not end",
             stacklevel=4,
         )

@@ -11,11 +11,12 @@ import numpy as np
 
 from graphnn import ops
 from graphnn.compiler.ir.types import as_dtype
-from graphnn.keras import initializers, naming, schedules
+from graphnn.keras import initializers, naming
 from graphnn.keras.arena import lay_out
+from graphnn.keras.optimizers import schedules
 from graphnn.keras.optimizers.clipping import clipped
+from graphnn.keras.optimizers.schedules import LearningRateSchedule
 from graphnn.keras.registry import Registry
-from graphnn.keras.schedules import LearningRateSchedule
 from graphnn.runtime.errors import ArgumentError, GradientError, StateError
 from graphnn.state import init_scope, no_tapes, state
 from graphnn.variable import Variable
