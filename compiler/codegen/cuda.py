@@ -32,13 +32,13 @@ _COMMENT = re.compile(r"\s*//.*$", re.MULTILINE)
 class CudaText:
     """One kernel as CUDA C. rules: its launches; the entry of a rule is `name + rule.entry`.
 
-    joins: whether steps with this kernel may become one launch (entry `name + "_many"`).
+    many: text of the entry `name + "_many"`, by which steps with this kernel become one launch.
     """
 
     name: str
     text: str
     rules: tuple[Rule, ...]
-    joins: bool
+    many: str = ""
     has_start: bool = False
     has_finish: bool = False
 
@@ -51,7 +51,8 @@ def print_cuda(lowered: Lowered, kind: str, options: Options) -> tuple[Lowered, 
     kernel = lowered.kernel
     done = _schedule(lowered, kind, options)
     name = f"{kernel.stem}_{_digest(done)}"
-    text = CudaText(name, done.text.replace("@K@", name), done.rules, done.joins)
+    own, many = (t.replace("@K@", name) for t in (done.text, done.many))
+    text = CudaText(name, own, done.rules, many)
     kernel = replace(kernel, buffers=done.buffers, inplace=done.inplace)
     scratch = [b for b in lowered.scratch if b in done.buffers] + list(done.scratch)
     return Lowered(kernel, lowered.node_of, scratch), text

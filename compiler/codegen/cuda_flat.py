@@ -22,6 +22,7 @@ from graphnn.compiler.codegen.scalar import Accumulator
 from graphnn.compiler.ir.sizes import Var
 
 THREADS = 256
+TOTAL_THREADS = 512  # of kernels with totals: their blocks are few
 
 
 def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
@@ -32,43 +33,42 @@ def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
     widths = choose_width(places(kernel.body, var) if packs else (), var, aligned_only=True)
     printer = SpanPrinter(kernel, widths)
     totals = bool(kernel.enter)
+    threads = TOTAL_THREADS if totals else THREADS
     joins = not (totals or kernel.start or kernel.checks)
     if not joins:
         printer.line("const idx block = blockIdx.x, blocks = gridDim.x;")
-    printer.line(f"const idx thread = block * {THREADS} + threadIdx.x;")
+    printer.line(f"const idx thread = block * {threads} + threadIdx.x;")
     name_part(printer, bool(kernel.leave))
     printer.statements(kernel.enter)
     if var.extent != 0:
-        _rows(printer, kernel, var, widths.width)
-    totals_end(printer, kernel, THREADS)
-    text, rules = _entries(printer, kernel, joins)
+        if widths.width > 1:
+            printer.line(f"const idx packed = rows / {widths.width} * {widths.width};")
+        lanes, unroll = f"blocks * {threads}", 4 if totals else 0
+        span = Span(var, "rows", "thread", lanes, widths.width, unroll=unroll)
+        printer.span(span, kernel.body)
+    totals_end(printer, kernel, threads)
+    text, rules = _entries(printer, kernel, joins, threads)
+    many = _many(kernel) if joins else ""
     per_block = THREADS * widths.width
     blocks = ceil_div(var.extent, per_block)
     if totals:
         blocks = options.parts if kernel.parts else 1
-    rules = [Rule("", blocks, THREADS), *rules]
+    rules = [Rule("", blocks, threads), *rules]
     inplace = kernel.inplace
-    return Scheduled(text, tuple(rules), kernel.buffers, inplace, joins=joins)
+    return Scheduled(text, tuple(rules), kernel.buffers, inplace, many=many)
 
 
-def _rows(printer: SpanPrinter, kernel: Kernel, var: Var, width: int) -> None:
-    if width > 1:
-        printer.line(f"const idx packed = rows / {width} * {width};")
-    printer.span(Span(var, "rows", "thread", f"blocks * {THREADS}", width), kernel.body)
-
-
-def _entries(printer: Printer, kernel: Kernel, joins: bool) -> tuple[str, list[Rule]]:
+def _entries(printer: Printer, kernel: Kernel, joins: bool, threads: int) -> tuple[str, list[Rule]]:
     params = parameters(kernel, kernel.buffers)
     if not joins:
-        text = entry("@K@", params, THREADS, printer.lines)
+        text = entry("@K@", params, threads, printer.lines)
         return (text, []) if not kernel.parts else _with_finish(text, kernel)
     body = ", ".join([*params, "idx block", "idx blocks"])
     given = ", ".join(arguments(kernel, kernel.buffers))
     inside = "\n".join(printer.lines)
     text = f"static DEVICE void @K@_rows({body}) {{\n{inside}\n}}\n"
     call = f"  @K@_rows({given}, blockIdx.x, gridDim.x);"
-    text += entry("@K@", params, THREADS, [call])
-    return text + _many(kernel), []
+    return text + entry("@K@", params, THREADS, [call]), []
 
 
 def _many(kernel: Kernel) -> str:
@@ -116,7 +116,7 @@ def totals_end(printer: Printer, kernel: Kernel, threads: int) -> None:
     """Combine the threads' totals, store them as the block's part, and finish if it is alone."""
     for a in _totals(kernel):
         name = monoid(a.monoid, a.dtype)
-        printer.line(f"{a.name} = block_reduce<{name}, {threads}>({a.name});")
+        printer.line(f"{a.name} = team_reduce<{name}, {threads}, {threads}>({a.name});")
     if kernel.leave:
         with printer.block("if (threadIdx.x == 0)"):
             printer.statements(kernel.leave)

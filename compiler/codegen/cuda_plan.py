@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphnn.compiler.codegen.cuda_printer import power_of_two
@@ -33,7 +33,10 @@ from graphnn.compiler.ir.sizes import Var, atoms
 
 THREADS = 256
 WARP = 32
-PACKS_A_LANE = 4
+SUM_THREADS = 512  # of kernels with sums of columns: their blocks are few
+MOST_LANES = 512
+PACKS_A_LANE = 2  # of rows that are too long for a warp
+MOST_PACKS = 8  # of a warp's lane
 CHUNK_PACKS = 4  # packs a lane takes of a row that is split over blocks
 
 
@@ -56,7 +59,8 @@ class Options:
 class Plan:
     """How the rows of a kernel are worked on.
 
-    lanes: of a row's team. threads: of a block. chunked: whether blocks share a row.
+    lanes: of a row's team. threads: of a block. chunked: whether blocks share a row. registers:
+    whether what stays on the chip is in registers. shared: bytes of dynamic shared memory.
     """
 
     kernel: Kernel
@@ -65,11 +69,15 @@ class Plan:
     widths: Widths
     lanes: int
     threads: int
-    head: bool
-    chunked: bool
-    registers: bool
-    residents: Residents
+    chunked: bool = False
+    registers: bool = False
     shared: int = 0
+    residents: Residents = field(default_factory=Residents)
+
+    @property
+    def head(self) -> bool:
+        """Whether rows begin with single elements."""
+        return bool(self.widths.residue)
 
     @property
     def teams(self) -> int:
@@ -87,38 +95,38 @@ class Plan:
         return self.lanes * self.widths.width * CHUNK_PACKS
 
 
-def make_plan(kernel: Kernel, scratch: set[Buffer], options: Options) -> tuple[Kernel, Plan]:
-    """The kernel, perhaps with values computed again that were to be kept, and its plan."""
+def make_plan(kernel: Kernel, scratch: set[Buffer], options: Options) -> Plan:
+    """The plan of a kernel with loops over columns; its `kernel` may compute values again."""
     loops = [s for s in kernel.body if isinstance(s, Loop)]
-    var = loops[0].var
     kept = _kept(loops, scratch)
-    static = isinstance(var.extent, int)
-    if not static:
-        kernel = recompute(kernel, set(kept))
-        kept = []
+    if not isinstance(loops[0].var.extent, int):  # its rows may be too long to keep
+        return _frame(recompute(kernel, set(kept)), loops, scratch, 0)
+    plan = _frame(kernel, loops, scratch, options.registers)
+    if _is_map(kernel):
+        return plan
+    staged = _read_again(kernel, scratch)
+    _choose_residents(plan, kept, staged, options)
+    if len(plan.residents.sums) < len(combines(kernel)) and plan.teams > 1:
+        # Sums in global memory: no two teams of a block may add to them.
+        plan = replace(plan, lanes=THREADS, threads=THREADS, residents=Residents(), shared=0)
+        _choose_residents(plan, kept, staged, options)
+    plan.kernel = recompute(kernel, set(kept) - set(plan.residents.kept))
+    return plan
+
+
+def _frame(kernel: Kernel, loops: list[Loop], scratch: set[Buffer], registers: int) -> Plan:
+    """Teams and packs, by the length of the rows and by what lies beside each other."""
+    var = loops[0].var
+    cols, simple = var.extent, _is_map(kernel)
     found = [p for loop in loops for p in places(loop.body, var) if p[0] not in scratch]
     widths = choose_width(found, var, aligned_only=False)
-    if static and widths.width > 1 and not _worth_packing(var.extent, widths):
+    if isinstance(cols, int) and not _worth_packing(cols, widths):
         widths = Widths(1)
-    head = bool(widths.residue)
-    simple = _is_map(kernel)
-    lanes = _lanes(var.extent, widths.width, simple)
-    threads = lanes if lanes > WARP and not simple else THREADS
-    chunked = simple and not (static and var.extent <= lanes * widths.width * 2 * CHUNK_PACKS)
-    plan = Plan(kernel, var, var.extent, widths, lanes, threads, head, chunked, False, Residents())
-    if simple or not static:
-        return kernel, plan
-    staged = _read_again(kernel, scratch)
-    sums = combines(kernel)
-    rows = len(kept) + len(staged) + len(sums)
-    aligned = not head and var.extent % widths.width == 0
-    if rows and aligned and plan.packs * widths.width * rows <= options.registers:
-        plan.registers = True
-    _choose_residents(plan, kept, staged, sums, options)
-    lost = set(kept) - set(plan.residents.kept)
-    if lost:
-        plan.kernel = recompute(kernel, lost)
-    return plan.kernel, plan
+    arrays = len(_kept(loops, scratch)) + len(_read_again(kernel, scratch)) + len(combines(kernel))
+    lanes = _lanes(cols, widths.width, simple, arrays, registers)
+    threads = max(lanes, SUM_THREADS if combines(kernel) else THREADS)
+    one_go = isinstance(cols, int) and cols <= lanes * widths.width * 2 * CHUNK_PACKS
+    return Plan(kernel, var, cols, widths, lanes, threads, chunked=simple and not one_go)
 
 
 def _worth_packing(cols: int, widths: Widths) -> bool:
@@ -138,15 +146,17 @@ def _is_map(kernel: Kernel) -> bool:
     return not (changes or kernel.enter)
 
 
-def _lanes(cols: Any, width: int, simple: bool) -> int:
+def _lanes(cols: Any, width: int, simple: bool, arrays: int, registers: int) -> int:
+    """Threads of a row: part of a warp if that can keep its arrays in registers, else more."""
     if not isinstance(cols, int):
         return THREADS
     packs = max(1, -(-cols // width))
     if simple:
         return min(THREADS, power_of_two(packs))
-    if packs <= WARP * PACKS_A_LANE:
+    own = -(-packs // WARP)
+    if own <= MOST_PACKS and own * width * arrays <= registers:
         return min(WARP, power_of_two(packs))
-    return min(512, max(64, power_of_two(-(-packs // PACKS_A_LANE))))
+    return min(MOST_LANES, max(2 * WARP, power_of_two(-(-packs // PACKS_A_LANE))))
 
 
 def _read_again(kernel: Kernel, scratch: set[Buffer]) -> list[Place]:
@@ -165,10 +175,15 @@ def _read_again(kernel: Kernel, scratch: set[Buffer]) -> list[Place]:
 
 
 def _choose_residents(
-    plan: Plan, kept: list[Buffer], staged: list[Place], sums: list[Combine], options: Options
+    plan: Plan, kept: list[Buffer], staged: list[Place], options: Options
 ) -> None:
     """Sums first, then rows that would be read again, then values that would be computed again."""
-    found = plan.residents
+    found, sums = plan.residents, combines(plan.kernel)
+    rows = len(kept) + len(staged) + len(sums)
+    aligned = not plan.head and plan.cols % plan.widths.width == 0
+    few = rows * plan.packs * plan.widths.width <= options.registers
+    through_shared = plan.teams * sum(row_length(plan, s.value.dtype) * 8 for s in sums)
+    plan.registers = bool(rows) and aligned and few and through_shared <= options.shared
     wanted: list[tuple[dict[Any, Resident], Any, Any, str]] = []
     wanted += [(found.sums, s.buffer, s.value.dtype, f"s{k}") for k, s in enumerate(sums)]
     same_residue = [p for p in staged if plan.widths.width == 1 or plan.widths.fits(p[1], plan.var)]

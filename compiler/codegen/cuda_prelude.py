@@ -74,7 +74,7 @@ template <> struct As<bf16> {
 // ---- several neighbours at once -----------------------------------------------------------------
 template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack { T at[N]; };
 #ifdef GNN_EMULATED
-#define CHECK_PACK(T, N, p) if ((unsigned long)(p) % alignof(Pack<T, N>)) gnn_fail("a misaligned pack")
+#define CHECK_PACK(T, N, p) if ((size_t)(p) % alignof(Pack<T, N>)) gnn_fail("misaligned pack")
 #else
 #define CHECK_PACK(T, N, p)
 #endif
@@ -270,17 +270,32 @@ template <class Op, int G, class T> DEVICE T lanes_reduce(T v) {
     v = Op::of(v, (T)__shfl_xor_sync(mask, (typename Wire<T>::type)v, d));
   return v;
 }
-// The combination over a block of B threads, the same bits in each.
-template <class Op, int B, class T> DEVICE T block_reduce(T v) {
-  if (B <= 32) return lanes_reduce<Op, (B < 32 ? B : 32)>(v);
+// Waits for the G threads of a team, in a block of B.
+template <int G, int B> DEVICE void team_sync() {
+  if (G <= 32) {
+    __syncwarp(team_mask<(G < 32 ? G : 32)>());
+  } else if (G == B) {
+    __syncthreads();
+  } else {
+#ifdef GNN_EMULATED
+    gnn_barrier(threadIdx.x / G, G);
+#else
+    asm volatile("bar.sync %0, %1;" ::"r"(1 + (int)(threadIdx.x / G)), "n"(G) : "memory");
+#endif
+  }
+}
+// The combination over a team of G threads in a block of B, the same bits in each.
+template <class Op, int G, int B, class T> DEVICE T team_reduce(T v) {
+  if (G <= 32) return lanes_reduce<Op, (G < 32 ? G : 32)>(v);
   __shared__ T parts[B < 32 ? 1 : B / 32];
   v = lanes_reduce<Op, 32>(v);
-  __syncthreads();  // the readers of the time before are done
+  team_sync<G, B>();  // the readers of the time before are done
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = v;
-  __syncthreads();
-  v = parts[0];
+  team_sync<G, B>();
+  const int first = threadIdx.x / G * (G / 32);
+  v = parts[first];
   #pragma unroll
-  for (int w = 1; w < B / 32; ++w) v = Op::of(v, parts[w]);
+  for (int w = 1; w < G / 32; ++w) v = Op::of(v, parts[first + w]);
   return v;
 }
 // Thread (x, y) of a block brings v; thread (x, 0) gets the combination over all y, in one order.

@@ -55,8 +55,8 @@ class Scheduled:
     """Functions of a kernel before it has its name (`@K@` stands for it), and their launches.
 
     buffers: the kernel's arguments, without what stays on the chip, with what the schedule adds.
-    inplace: pairs that may be one memory under this schedule. scratch: buffers added. joins:
-    whether equal kernels over other memory may share a launch.
+    inplace: pairs that may be one memory under this schedule. scratch: buffers added. many:
+    the entry that runs equal kernels over several pieces of memory, "" if that cannot be.
     """
 
     text: str
@@ -64,7 +64,7 @@ class Scheduled:
     buffers: tuple[Buffer, ...]
     inplace: tuple[tuple[Buffer, Buffer], ...] = ()
     scratch: tuple[Buffer, ...] = ()
-    joins: bool = False
+    many: str = ""
 
 
 def symbol_name(name: str) -> str:

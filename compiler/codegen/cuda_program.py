@@ -61,9 +61,10 @@ def build_device_program(
     target = Target(threads=options.parts)
     assembly = _Assembly(graph, partition, _order(graph, partition, works), target)
     program = assembly.built().program
-    modules = tuple((name, text) for name, text in program.modules if name != GEMM)
+    many = {_text(s[0]).name: _text(s[0]).many for s in assembly.steps if len(s) > 1}
+    texts = {name: text + many.get(name, "") for name, text in program.modules if name != GEMM}
     plan = _Plans(assembly, program.symbols)
-    program = replace(program, modules=modules)
+    program = replace(program, modules=tuple(texts.items()))
     return DeviceBuilt(DeviceProgram(program, PRELUDE, plan), partition, assembly.steps)
 
 
@@ -99,7 +100,7 @@ def _lower_library(partition: Partition, group: Group) -> tuple[Lowered | None, 
     call = library_call(_in_float32(node), "cuda")
     if call is None:
         return None, None
-    return lower_gemm(partition, group, call), CudaText(GEMM, "", (), False)
+    return lower_gemm(partition, group, call), CudaText(GEMM, "", ())
 
 
 def _in_float32(node: Node) -> Node:

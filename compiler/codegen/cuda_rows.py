@@ -12,7 +12,6 @@ from typing import Any
 
 from graphnn.compiler.codegen.cuda_flat import name_part, totals_end
 from graphnn.compiler.codegen.cuda_plan import (
-    WARP,
     Options,
     Plan,
     combines,
@@ -47,7 +46,8 @@ from graphnn.compiler.ops.base import neutral
 
 def row_kernel(kernel: Kernel, scratch: Iterable[Buffer], options: Options) -> Scheduled:
     """A kernel with loops over columns inside the loop over rows."""
-    kernel, plan = make_plan(kernel, set(scratch), options)
+    plan = make_plan(kernel, set(scratch), options)
+    kernel = plan.kernel
     on_chip = set(plan.residents.kept)
     buffers = tuple(b for b in kernel.buffers if b not in on_chip and b in _touched(kernel))
     printer = RowPrinter(plan)
@@ -206,17 +206,11 @@ class RowPrinter(SpanPrinter):
             else:
                 self._row_statement(s)
         if plan.head and (self.residents.kept or self.residents.staged or self._has_sums()):
-            self._team_sync()
+            team = f"{plan.lanes}, {plan.threads}"
+            self.line(f"team_sync<{team}>();  // columns have other owners in the next row")
 
     def _has_sums(self) -> bool:
         return bool(combines(self.kernel))
-
-    def _team_sync(self) -> None:
-        plan = self.plan
-        if plan.teams == 1:
-            self.line("__syncthreads();  // columns have other owners in the next row")
-        else:
-            self.line(f"__syncwarp(team_mask<{plan.lanes}>());")
 
     def _head(self) -> None:
         """Where the packs of this row begin, and how many elements they hold."""
@@ -326,10 +320,9 @@ class RowPrinter(SpanPrinter):
 
     def _reduce(self, a: Accumulator) -> None:
         plan, name = self.plan, monoid(a.monoid, a.dtype)
-        if plan.lanes > WARP:
-            self.line(f"{a.name} = block_reduce<{name}, {plan.lanes}>({a.name});", a.loc)
-        elif plan.lanes > 1:
-            self.line(f"{a.name} = lanes_reduce<{name}, {plan.lanes}>({a.name});", a.loc)
+        if plan.lanes > 1:
+            team = f"{plan.lanes}, {plan.threads}"
+            self.line(f"{a.name} = team_reduce<{name}, {team}>({a.name});", a.loc)
 
     def _totals(self) -> set[Accumulator]:
         """Accumulators that run over all rows."""

@@ -96,7 +96,8 @@ class Span:
     lane, lanes: number of this thread and of all. end: extent as text. head: name of the number
     of single elements before the first pack, "" for none. exact: no single elements at all.
     first, limit: the packs of this thread's chunk, "" for all. unrolled: packs of each thread if
-    rows are kept in registers, else 0. full: every thread has that many.
+    rows are kept in registers, else 0. full: every thread has that many. unroll: packs to have
+    under way at a time, 0 for the compiler's choice.
     """
 
     var: Var
@@ -110,6 +111,7 @@ class Span:
     limit: str = ""
     unrolled: int = 0
     full: bool = False
+    unroll: int = 0
 
 
 @dataclass
@@ -167,6 +169,8 @@ class SpanPrinter(Printer):
         start = f"{span.first} + {span.lane} * {width}" if span.first else f"{span.lane} * {width}"
         end = span.limit or "packed"
         step = f"{span.lanes} * {width}"
+        if span.unroll:
+            self.line(f"#pragma unroll {span.unroll}")
         with self.block(f"for (idx q = {start}; q < {end}; q += {step})"):
             name = f"{span.var.name}0"
             self.line(f"const idx {name} = {f'{span.head} + ' if span.head else ''}q;")

@@ -63,6 +63,7 @@ class _CacheCursor(Cursor):
     def _begin(self) -> None:
         self.at, self.reader = 0, self.stage.reader()
         self.writer: _Writer | None = None
+        self.filled = self.reader is not None  # whether the whole pass is kept
         self.start = self.child.save() if self.reader is None else self.stage.start
 
     def next(self) -> Any:
@@ -76,6 +77,7 @@ class _CacheCursor(Cursor):
         try:
             element = self.child.next()
         except StopIteration:
+            self.filled = True
             if not self.stage.is_full:
                 self.stage.start = self.start
                 self.writer.finish()
@@ -96,7 +98,7 @@ class _CacheCursor(Cursor):
         self._begin()
 
     def save(self) -> State:
-        return {"at": self.at, "reading": self.reader is not None, "start": self.start}
+        return {"at": self.at, "filled": self.filled, "start": self.start}
 
     def restore(self, state: State) -> None:
         self._end()
@@ -117,16 +119,19 @@ class _CacheCursor(Cursor):
             )
         self.child.restore(state["start"])
         self.start = state["start"]
-        if state["reading"]:
-            while True:
-                try:
-                    self._make()
-                except StopIteration:
-                    break
-            self._end()
-            self._begin()
+        if state["filled"]:
+            self._fill()
         for _ in range(state["at"]):
             self.next()
+
+    def _fill(self) -> None:
+        while not self.filled:
+            try:
+                self._make()
+            except StopIteration:
+                break
+        self._end()
+        self._begin()
 
     def close(self) -> None:
         self._end()

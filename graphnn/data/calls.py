@@ -87,7 +87,9 @@ def failure(
 
 def in_users_code(error: BaseException) -> None:
     """Give an error that was made in a worker thread the line at which it reaches the user."""
-    if isinstance(error, GraphnnError) and error.loc and error.loc.file.startswith(_LIBRARIES):
+    if not isinstance(error, GraphnnError):
+        return
+    if error.loc is None or error.loc.file.startswith(_LIBRARIES):
         error.loc = user_loc()
 
 

@@ -16,7 +16,7 @@ from graphnn.data.blocks import Block, count, cut, row
 from graphnn.data.elements import STRING, Array, to_array
 from graphnn.data.paths import needed, open_binary
 from graphnn.data.specs import make_spec
-from graphnn.data.stage import UNKNOWN, Cursor, Stage, State
+from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, example_or_zeros
 from graphnn.runtime.errors import ArgumentError
 
 _BLOCK_BYTES = 1 << 20
@@ -73,7 +73,7 @@ class CsvRows(Stage):
         return self.pack([make_spec((), c.dtype) for c in self.columns])
 
     def example(self, rows: int) -> Any:
-        return self.pack([np.zeros((), c.dtype) for c in self.columns])
+        return example_or_zeros(self)
 
     def pack(self, values: Sequence[Any]) -> Any:
         """One value for each column as an element."""

@@ -17,7 +17,7 @@ from graphnn.data.elements import (
     to_array,
 )
 from graphnn.data.specs import fit, spec_of, unbatched
-from graphnn.data.stage import INFINITE, Cursor, Source, Stage, State
+from graphnn.data.stage import INFINITE, Cursor, Source, Stage, State, example_or_zeros
 from graphnn.runtime.errors import ArgumentError, ShapeError
 
 _READ_AHEAD = 256
@@ -185,14 +185,10 @@ class Gather(Stage):
         return self.table.spec()
 
     def example(self, rows: int) -> Any:
-        return self.table.row(0) if self.table.count else _zeros(self.table.spec())
+        return self.table.row(0) if self.table.count else example_or_zeros(self)
 
     def __str__(self) -> str:
         return f"{self.table}.{self.order}"
-
-
-def _zeros(spec: Any) -> Any:
-    return map_leaves(lambda s: np.zeros(s.shape, s.dtype), spec)
 
 
 class _GatherCursor(Cursor):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from graphnn.data.blocks import Block, count, stack
-from graphnn.data.elements import is_container, leaves
+from graphnn.data.elements import map_leaves
 from graphnn.data.specs import spec_of
 from graphnn.runtime.errors import StateError
 
@@ -133,6 +135,14 @@ def first_element(stage: Stage) -> Any:
         cursor.close()
 
 
+def example_or_zeros(stage: Stage) -> Any:
+    """The first element; zeros and empty text where there is none."""
+    try:
+        return first_element(stage)
+    except StateError:
+        return map_leaves(lambda s: np.zeros(s.shape, s.dtype), stage.spec())
+
+
 class Source(Stage):
     """Base of stages that read from no other and find their spec in the first element."""
 
@@ -159,13 +169,6 @@ def failed_ahead(error: BaseException | None) -> StateError:
         received=f"an element that was made ahead and failed: {type(error).__name__}: {error}",
         expected="elements without errors in the buffers",
         fix="read on until the error is raised, or correct the function",
-    )
-
-
-def is_structure_of(kind: type, value: Any) -> bool:
-    """Whether all leaves are objects of a class."""
-    return all(isinstance(leaf, kind) for leaf in leaves(value)) and (
-        is_container(value) or isinstance(value, kind)
     )
 
 

@@ -14,7 +14,7 @@ from graphnn.data.elements import STRING
 from graphnn.data.paths import names, open_binary
 from graphnn.data.sources import Arrays, Gather
 from graphnn.data.specs import StringSpec
-from graphnn.data.stage import UNKNOWN, Cursor, Stage, State
+from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, example_or_zeros
 from graphnn.data.weaving import Interleave
 from graphnn.runtime.errors import ArgumentError
 
@@ -38,7 +38,7 @@ class Lines(Stage):
         return StringSpec(())
 
     def example(self, rows: int) -> Any:
-        return np.array("", STRING)
+        return example_or_zeros(self)
 
     def settings(self) -> str:
         return ", ".join(os.path.basename(p) for p in self.paths)

@@ -13,6 +13,7 @@ from graphnn.keras import (
     models,
     optimizers,
     regularizers,
+    saving,
     utils,
 )
 from graphnn.keras.layers import Input, Layer
@@ -37,5 +38,6 @@ __all__ = [
     "models",
     "optimizers",
     "regularizers",
+    "saving",
     "utils",
 ]

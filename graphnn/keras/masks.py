@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
-# By identity, since == on tensors compares elements; an entry goes when its tensor does.
-_masks: dict[int, tuple[weakref.ref[Any], Any]] = {}
+from graphnn import tree
+from graphnn.tensor import Tensor
 
 
-def set_mask(tensor: Any, mask: Any) -> None:
-    """Let a mask travel with a tensor; None takes it off.
+def mask_of(tensors: Any) -> Any:
+    """The mask that travels with a tensor; for a structure the masks, nested alike; None if there
+    is none.
+
+    >>> x = graphnn.keras.layers.Masking(0.0)(graphnn.constant([[[1.0], [0.0]]]))
+    >>> mask_of(x).numpy().tolist()
+    [[True, False]]
+    """
+    if isinstance(tensors, Tensor):
+        return getattr(tensors, "_keras_mask", None)
+    if not tree.is_nested(tensors):
+        return None
+    found = [mask_of(leaf) for leaf in tree.flatten(tensors)]
+    if all(mask is None for mask in found):
+        return None
+    return tree.unflatten(tensors, found)
+
+
+def set_mask(tensor: Any, mask: Any) -> Any:
+    """Let a mask travel with a tensor; None takes it off. Returns the tensor.
 
     mask: booleans of the leading axes of the tensor, False for padding.
     """
-    key = id(tensor)
-    if mask is None:
-        _masks.pop(key, None)
+    if isinstance(tensor, Tensor):
+        tensor._keras_mask = mask
+    return tensor
+
+
+def set_masks(tensors: Any, masks: Any) -> None:
+    """Give each tensor of a structure its mask; a single mask goes to the first, as in Keras.
+    Tensors without a new mask keep theirs."""
+    if masks is None:
         return
-    _masks[key] = weakref.ref(tensor, lambda _: _masks.pop(key, None)), mask
-
-
-def mask_of(tensor: Any) -> Any:
-    """The mask that travels with a tensor, or None."""
-    found = _masks.get(id(tensor))
-    return found[1] if found is not None and found[0]() is tensor else None
+    for tensor, mask in zip(tree.flatten(tensors), tree.flatten(masks), strict=False):
+        if mask is not None:
+            set_mask(tensor, mask)

@@ -321,12 +321,18 @@ def _resolve(config: Config, name: str, registry: Any) -> Any:
         found = next((r.find(name) for k in kinds if (r := _registries[k]).has(name)), None)
         if found is not None:
             return found
-    raise _bad(
+    raise _unknown(config, name, module)
+
+
+def _unknown(config: Config, name: str, module: Any) -> ArgumentError:
+    known = f'custom_objects={{"{name}": ...}}'
+    own = f"pass {known}, or decorate it with @keras.saving.register_keras_serializable() before"
+    lacking = f"graphnn has no {name}: write a class with its weights, and pass {known}"
+    return _bad(
         config,
         f"{name} of module {module}",
         "a class or function of graphnn.keras, or a registered one",
-        f'pass custom_objects={{"{name}": ...}}, or decorate it with '
-        "@keras.saving.register_keras_serializable() before loading",
+        lacking if str(module).split(".")[0] == "keras" else f"{own} loading",
     )
 
 

@@ -125,7 +125,7 @@ class DeviceExecutable:
 
 def entry_names(device: DeviceProgram) -> list[str]:
     """Names of all kernels in a program's text."""
-    marker = '__launch_bounds__('
+    marker = "__launch_bounds__("
     names = []
     for _, text in device.program.modules:
         for line in text.splitlines():
@@ -274,15 +274,17 @@ class _Instance:
 
     def _enqueue(self) -> None:
         """Start all steps, then the copies of new values that could not be made in place."""
-        for number, (step, run) in enumerate(
-            zip(self.program.steps, self.plan.steps, strict=True)
-        ):
+        for number, (step, run) in enumerate(zip(self.program.steps, self.plan.steps, strict=True)):
             if isinstance(run, KernelRun):
                 self._kernels(number, step, run)
             elif isinstance(run, ProductRun):
                 (segment,) = step.segments
                 # Products name their buffers in the order a, b, c; a may be b.
-                slots = segment.slots if len(segment.slots) == 3 else (*segment.slots[:1] * 2, segment.slots[1])
+                slots = (
+                    segment.slots
+                    if len(segment.slots) == 3
+                    else (*segment.slots[:1] * 2, segment.slots[1])
+                )
                 dtype = self.program.slots[slots[2]].dtype
                 self.driver.product(run, dtype, [self.address(s) for s in slots])
             else:

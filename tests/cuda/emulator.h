@@ -30,12 +30,13 @@ alignas(16) static unsigned char gnn_dynamic[228 << 10];
 static int gnn_order = 0;
 static char gnn_message[256];
 
-enum GnnState { GNN_RUNS, GNN_BLOCK, GNN_WARP, GNN_DONE };
+enum GnnState { GNN_RUNS, GNN_BLOCK, GNN_TEAM, GNN_WARP, GNN_DONE };
 struct GnnFiber {
   GnnState state;
   unsigned mask;
-  int turn;  // parity of the exchanges, so that a fast lane overwrites nothing
-  uint64_t given[2];
+  int source;  // lane whose word is wanted
+  unsigned votes;
+  uint64_t given, got;
 #if defined(__x86_64__)
   void* stack_pointer;
 #else
@@ -126,15 +127,38 @@ static bool gnn_all_wait(int threads, int from, unsigned mask) {
   }
   return true;
 }
+// Every lane of the mask has brought a word: each gets the one it wants, then runs on.
+static void gnn_deliver(int from, unsigned mask) {
+  unsigned votes = 0;
+  for (int lane = 0; lane < 32; ++lane)
+    if (mask >> lane & 1 && gnn_fibers[from + lane].given) votes |= 1u << lane;
+  for (int lane = 0; lane < 32; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    GnnFiber& f = gnn_fibers[from + lane];
+    if (!(mask >> f.source & 1)) gnn_fail("a shuffle reads a lane outside its mask");
+    f.votes = votes;
+    f.got = gnn_fibers[from + f.source].given;
+    f.state = GNN_RUNS;
+  }
+}
+static bool gnn_team_waits(int first, int size) {
+  for (int t = first; t < first + size; ++t)
+    if (gnn_fibers[t].state != GNN_TEAM) return false;
+  return true;
+}
 // Wakes whoever has nothing left to wait for; whether anybody was woken.
 static bool gnn_release(int threads) {
   bool woken = false;
   for (int t = 0; t < threads; ++t) {
     const GnnFiber& f = gnn_fibers[t];
     if (f.state != GNN_WARP || !gnn_all_wait(threads, t & ~31, f.mask)) continue;
-    const unsigned mask = f.mask;
-    for (int lane = 0; lane < 32; ++lane)
-      if (mask >> lane & 1) gnn_fibers[(t & ~31) + lane].state = GNN_RUNS;
+    gnn_deliver(t & ~31, f.mask);
+    woken = true;
+  }
+  for (int t = 0; t < threads && !woken; ++t) {
+    const int size = gnn_fibers[t].source, first = t / (size ? size : 1) * size;
+    if (gnn_fibers[t].state != GNN_TEAM || !gnn_team_waits(first, size)) continue;
+    for (int n = first; n < first + size; ++n) gnn_fibers[n].state = GNN_RUNS;
     woken = true;
   }
   if (woken) return true;
@@ -146,7 +170,6 @@ static bool gnn_release(int threads) {
 static void gnn_run_block(int threads) {
   for (int t = 0; t < threads; ++t) {
     gnn_fibers[t].state = GNN_RUNS;
-    gnn_fibers[t].turn = 0;
     gnn_prepare(t);
   }
   for (;;) {
@@ -187,17 +210,22 @@ static void gnn_launch(void (*body)(void*), void* argument, int blocks, int thre
 
 // ---- what the device compiler builds in ---------------------------------------------------------
 inline void __syncthreads() { gnn_wait(GNN_BLOCK, 0); }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { gnn_wait(GNN_WARP, mask); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+  gnn_fibers[gnn_current].source = gnn_current & 31;
+  gnn_wait(GNN_WARP, mask);
+}
+inline void gnn_barrier(int, int size) {  // of a team of `size` neighbouring threads
+  gnn_fibers[gnn_current].source = size;
+  gnn_wait(GNN_TEAM, 0);
+}
 template <class T> inline T gnn_exchange(unsigned mask, T value, int lane) {
   static_assert(sizeof(T) <= 8, "one word");
   GnnFiber& own = gnn_fibers[gnn_current];
-  const int turn = own.turn;
-  own.turn ^= 1;
-  memcpy(&own.given[turn], &value, sizeof value);
+  memcpy(&own.given, &value, sizeof value);
+  own.source = lane;
   gnn_wait(GNN_WARP, mask);
-  if (!(mask >> lane & 1)) gnn_fail("a shuffle reads a lane outside its mask");
   T got;
-  memcpy(&got, &gnn_fibers[(gnn_current & ~31) + lane].given[turn], sizeof got);
+  memcpy(&got, &own.got, sizeof got);
   return got;
 }
 template <class T> inline T __shfl_xor_sync(unsigned mask, T v, int d) {
@@ -208,16 +236,8 @@ template <class T> inline T __shfl_up_sync(unsigned mask, T v, int d) {
   return gnn_exchange(mask, v, lane >= d ? lane - d : lane);
 }
 inline unsigned __ballot_sync(unsigned mask, int test) {
-  GnnFiber& own = gnn_fibers[gnn_current];
-  const int turn = own.turn;
-  own.turn ^= 1;
-  own.given[turn] = test != 0;
-  gnn_wait(GNN_WARP, mask);
-  unsigned votes = 0;
-  for (int lane = 0; lane < 32; ++lane)
-    if (mask >> lane & 1)
-      votes |= (unsigned)gnn_fibers[(gnn_current & ~31) + lane].given[turn] << lane;
-  return votes;
+  gnn_exchange<uint64_t>(mask, test != 0, gnn_current & 31);
+  return gnn_fibers[gnn_current].votes;
 }
 inline int __any_sync(unsigned mask, int test) { return __ballot_sync(mask, test) != 0; }
 inline int __ffs(unsigned v) { return __builtin_ffs((int)v); }

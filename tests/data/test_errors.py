@@ -1,6 +1,9 @@
 """Errors of users' functions arrive once and say where; iterators that end early leave nothing."""
 
 import gc
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 import traceback
@@ -13,6 +16,7 @@ import pytest
 import graphnn as tf
 from graphnn.data import Dataset
 from graphnn.runtime.errors import ArgumentError, DTypeError, ShapeError
+from tests import house
 from tests.data.conftest import data_threads, no_threads_left, plain
 
 
@@ -228,3 +232,25 @@ def test_functions_run_in_several_threads() -> None:
     list(Dataset.range(30).map(note, num_parallel_calls=3))
     assert len(names) == 3
     assert np.all([n.startswith("graphnn-data-map") for n in names])
+
+
+def test_a_process_with_open_iterators_ends_quietly() -> None:
+    code = """
+        from graphnn.data import Dataset
+
+        kept = []
+        for workers in (None, 2):
+            dataset = Dataset.range(10**6).map(lambda x: x + 1, workers).batch(4).prefetch(3)
+            kept.append(iter(dataset))
+            next(kept[-1])
+        print("end")
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=house.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "end\n", "")

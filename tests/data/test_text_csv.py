@@ -196,6 +196,10 @@ def test_csv_through_fsspec_and_packed(tmp_path: Path) -> None:
         file.write(b"a\n1\n2\n")
     far = experimental.make_csv_dataset("memory://tables/*.csv", 5, num_epochs=1, shuffle=False)
     assert values(far) == [{"a": [1, 2]}]
+    with fsspec.open("memory://tables/t.gz", "wb") as file:
+        file.write(gzip.compress(b"a\n1\n2\n"))
+    packed = experimental.CsvDataset("memory://tables/t.gz", [0], "GZIP", header=True)
+    assert values(packed) == [(1,), (2,)]
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a\n1\n2\n"))
     near = experimental.make_csv_dataset(
         tmp_path / "t.csv.gz", 5, num_epochs=1, shuffle=False, compression_type="GZIP"
@@ -215,8 +219,9 @@ def test_csv_mistakes(iris: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="different names"):
         make(tmp_path / "twice.csv", 2)
     (tmp_path / "broken.csv").write_text("a,b\n1,2\n3\n")
-    with pytest.raises(ArgumentError, match="Expected 2 columns, got 1"):
+    with pytest.raises(ArgumentError, match="Expected 2 columns, got 1") as caught:
         list(make(tmp_path / "broken.csv", 2, num_epochs=1))
+    assert "at test_text_csv.py" in str(caught.value)  # though a thread has found it
     (tmp_path / "word.csv").write_text("a\n1\nx\n")
     with pytest.raises(ArgumentError, match="a: int32"):
         list(make(tmp_path / "word.csv", 2, num_epochs=1, num_rows_for_inference=1))
@@ -231,3 +236,8 @@ def test_large_integers_and_float_text_are_found(tmp_path: Path) -> None:
     assert [batch[k].dtype.name for k in "abc"] == ["int64", "float32", "float32"]
     assert np.isnan(batch["c"].numpy()[0])
     assert plain(batch["d"]) == ["1_0", "2"]
+
+
+def test_element_spec_of_a_map_uses_a_real_line(lines: list[Path]) -> None:
+    words = TextLineDataset(lines).map(lambda s: len(str(s).split()[0]))
+    assert words.element_spec == tf.TensorSpec((), "int32")

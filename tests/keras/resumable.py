@@ -1,4 +1,4 @@
-"""A program that trains with BackupAndRestore and may be killed: tests/keras/test_backup.py runs it.
+"""A program that trains with BackupAndRestore and may be killed; test_backup.py runs it.
 
 python -m tests.keras.resumable KIND FOLDER
 """

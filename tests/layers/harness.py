@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from graphnn import keras
 class Case:
     """One layer with settings, and what is expected of it.
 
-    shape: of the inputs, batch axis first. low, high: range of integer inputs (floats without).
+    shape: of the inputs, batch axis first. more: shapes of further inputs; the layer then takes a
+    list. low, high: range of integer inputs (floats without).
     weights: number of trainable and of other weights. reference(x, *weights): the outputs without
     training, in NumPy. trains: whether training and inference differ. moves: whether training
     changes weights that are not trainable.
@@ -25,6 +27,7 @@ class Case:
     layer: Callable[..., Any]
     settings: dict[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] = (4, 3)
+    more: tuple[tuple[int, ...], ...] = ()
     integers: tuple[int, int] | None = None
     output: tuple[int, ...] | None = None
     weights: tuple[int, int] = (0, 0)
@@ -38,8 +41,19 @@ class Case:
         text = "-".join(f"{k}={v}" for k, v in self.settings.items())
         return f"{self.layer.__name__}({text}){list(self.shape)}"
 
+    @property
+    def shapes(self) -> Any:
+        """The shape, or the list of shapes, that `build` gets."""
+        return [self.shape, *self.more] if self.more else self.shape
+
+    def tensors(self, batch: int | None = None) -> Any:
+        """The data as tensors."""
+        return tf.nest.map_structure(tf.constant, self.inputs(batch))
+
     def inputs(self, batch: int | None = None) -> Any:
-        """Data of the shape, with another batch size on request."""
+        """Data of the shape, with another batch size on request; a list of them for several."""
+        if self.more:
+            return [replace(self, shape=s, more=()).inputs(batch) for s in (self.shape, *self.more)]
         shape = self.shape if batch is None else (batch, *self.shape[1:])
         rng = np.random.default_rng(sum(shape))
         if self.integers is not None:
@@ -62,6 +76,7 @@ def check_layer(case: Case) -> None:
     check_weights(case)
     check_config(case)
     check_symbolic_batch(case)
+    check_functional(case)
     if case.half:
         check_mixed_precision(case)
 
@@ -82,7 +97,7 @@ def check_build_and_call(case: Case) -> None:
             y.numpy(), case.reference(x, *layer.get_weights()), rtol=2e-6, atol=2e-6
         )
     explicit = make(case)
-    explicit.build(case.shape)
+    explicit.build(case.shapes)
     assert explicit.built
     assert [w.shape for w in explicit.weights] == [w.shape for w in layer.weights]
 
@@ -90,7 +105,7 @@ def check_build_and_call(case: Case) -> None:
 def check_compiled(case: Case) -> None:
     for training in (False, True):
         eager, traced = make(case), make(case)
-        x = tf.constant(case.inputs())
+        x = case.tensors()
         call = tf.function(lambda x, layer=traced, flag=training: layer(x, training=flag))
         for _ in range(2):
             np.testing.assert_allclose(
@@ -112,9 +127,9 @@ def check_training_flag(case: Case) -> None:
 def check_gradient(case: Case) -> None:
     """Gradients by the tape against differences of float64, along one random direction."""
     layer = make(case, dtype="float64")
-    x = tf.constant(case.inputs())
+    x = case.tensors()
     if case.integers is None:
-        x = tf.cast(x, "float64")
+        x = tf.nest.map_structure(lambda t: tf.cast(t, "float64"), x)
     layer(x)
     rng = np.random.default_rng(0)
     for w in layer.trainable_weights:
@@ -122,10 +137,10 @@ def check_gradient(case: Case) -> None:
     if not layer.trainable_weights and case.integers is not None:
         return
     probe = rng.normal(size=layer(x).shape)
-    sources = list(layer.trainable_weights) + ([x] if case.integers is None else [])
+    free = tf.nest.flatten(x) if case.integers is None else []
+    sources = [*layer.trainable_weights, *free]
     with tf.GradientTape() as tape:
-        if case.integers is None:
-            tape.watch(x)
+        tape.watch(free)
         loss = tf.reduce_sum(layer(x) * tf.constant(probe))
     gradients = tape.gradient(loss, sources)
     directions = [rng.normal(size=s.shape) for s in sources]
@@ -135,7 +150,11 @@ def check_gradient(case: Case) -> None:
         starts = [np.array(w.numpy()) for w in layer.trainable_weights]
         for w, start, d in zip(layer.trainable_weights, starts, directions, strict=False):
             w.assign(start + step * d)
-        moved = x if case.integers is not None else tf.constant(x.numpy() + step * directions[-1])
+        moved = x
+        if free:
+            ways = directions[len(starts) :]
+            new = [tf.constant(t.numpy() + step * d) for t, d in zip(free, ways, strict=True)]
+            moved = tf.nest.pack_sequence_as(x, new)
         value = float(tf.reduce_sum(layer(moved) * tf.constant(probe)))
         for w, start in zip(layer.trainable_weights, starts, strict=True):
             w.assign(start)
@@ -179,15 +198,34 @@ def check_symbolic_batch(case: Case) -> None:
     """One trace serves every batch size of 2 or more; output shapes are known without data."""
     layer = make(case)
     dtype = "int32" if case.integers is not None else "float32"
-    spec = tf.TensorSpec((None, *case.shape[1:]), dtype)
+    open_shapes = [(None, *shape[1:]) for shape in (case.shape, *case.more)]
+    specs = [tf.TensorSpec(shape, dtype) for shape in open_shapes]
+    spec = specs if case.more else specs[0]
     call = tf.function(lambda x: layer(x), input_signature=[spec])
     for batch in (4, 2, 7):
-        x = tf.constant(case.inputs(batch))
+        x = case.tensors(batch)
         y = call(x)
         np.testing.assert_allclose(y.numpy(), layer(x).numpy(), rtol=3e-6, atol=3e-6)
     assert call.trace_count == 1
     output = case.output or case.shape
-    assert make(case).compute_output_shape((None, *case.shape[1:])) == (None, *output[1:])
+    shapes = open_shapes if case.more else open_shapes[0]
+    assert make(case).compute_output_shape(shapes) == (None, *output[1:])
+
+
+def check_functional(case: Case) -> None:
+    """The layer in a functional model, whose config makes an equal model."""
+    dtype = "int32" if case.integers is not None else "float32"
+    inputs = [keras.Input(shape[1:], dtype=dtype) for shape in (case.shape, *case.more)]
+    given = inputs if case.more else inputs[0]
+    layer, x = make(case), case.inputs()
+    model = keras.Model(given, layer(given))
+    assert model.output_shape == (None, *(case.output or case.shape)[1:])
+    assert model.count_params() == layer.count_params()
+    np.testing.assert_allclose(model(x).numpy(), layer(x).numpy(), rtol=3e-6, atol=3e-6)
+    config = json.loads(json.dumps(model.get_config()))
+    again = keras.Model.from_config(config)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again(x).numpy(), model(x).numpy())
 
 
 def check_mixed_precision(case: Case) -> None:

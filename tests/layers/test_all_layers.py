@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -87,6 +88,72 @@ CASES = (
 )
 
 
+PAIR = {"shape": (4, 2, 3), "more": ((4, 2, 3),)}
+
+
+def merged(function: Any) -> Any:
+    return lambda x: functools.reduce(function, x)
+
+
+CASES += (
+    Case(layers.Add, {}, (4, 3), ((4, 3), (4, 1)), reference=merged(np.add)),
+    Case(
+        layers.Add,
+        {},
+        (4, 2, 3),
+        ((4, 3),),
+        reference=lambda x: x[0] + x[1][:, None],
+    ),
+    Case(layers.Subtract, **PAIR, reference=merged(np.subtract)),
+    Case(layers.Multiply, **PAIR, reference=merged(np.multiply)),
+    Case(layers.Average, **PAIR, reference=lambda x: (x[0] + x[1]) / 2),
+    Case(layers.Maximum, **PAIR, reference=merged(np.maximum)),
+    Case(layers.Minimum, **PAIR, reference=merged(np.minimum)),
+    Case(
+        layers.Concatenate,
+        {"axis": 1},
+        (4, 2, 3),
+        ((4, 5, 3),),
+        output=(4, 7, 3),
+        reference=lambda x: np.concatenate(x, 1),
+    ),
+    Case(
+        layers.Dot,
+        {"axes": (1, 2)},
+        (4, 3, 5),
+        ((4, 10, 3),),
+        output=(4, 5, 10),
+        reference=lambda x: np.einsum("nki,njk->nij", *x),
+    ),
+    Case(
+        layers.Dot,
+        {"axes": -1, "normalize": True},
+        (4, 3),
+        ((4, 3),),
+        output=(4, 1),
+        reference=lambda x: np.einsum("nk,nk->n", *(v / np.linalg.norm(v, axis=1)[:, None] for v in x))[
+            :, None
+        ],
+    ),
+    Case(
+        layers.Permute,
+        {"dims": (2, 1)},
+        (4, 2, 3),
+        output=(4, 3, 2),
+        reference=lambda x: x.transpose(0, 2, 1),
+    ),
+    Case(
+        layers.RepeatVector,
+        {"n": 2},
+        (4, 3),
+        output=(4, 2, 3),
+        reference=lambda x: np.stack([x, x], 1),
+    ),
+    Case(layers.Masking, {"mask_value": 0.5}, (4, 2, 3), reference=lambda x: x),
+    Case(layers.Lambda, {"function": keras.activations.relu}, reference=lambda x: np.maximum(x, 0)),
+)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_layer(case: Case) -> None:
     check_layer(case)
@@ -99,7 +166,7 @@ def test_no_layer_is_forgotten() -> None:
         for name in layers.__all__
         if inspect.isclass(value := getattr(layers, name)) and issubclass(value, keras.Layer)
     }
-    assert classes - tested == {keras.Layer}
+    assert classes - tested == {keras.Layer, layers.InputLayer, layers.OpLayer}
 
 
 def test_batch_norm_moves_its_statistics() -> None:

@@ -2,6 +2,7 @@
 
 from graphnn.keras.callbacks.backup import BackupAndRestore
 from graphnn.keras.callbacks.base import Callback, CallbackList
+from graphnn.keras.callbacks.board import TensorBoard
 from graphnn.keras.callbacks.checkpoint import ModelCheckpoint
 from graphnn.keras.callbacks.csvlog import CSVLogger
 from graphnn.keras.callbacks.history import History, LambdaCallback
@@ -22,5 +23,6 @@ __all__ = [
     "MonitorCallback",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]

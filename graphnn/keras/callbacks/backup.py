@@ -110,6 +110,14 @@ class BackupAndRestore(Callback):
 
     # ---- saving -------------------------------------------------------------------------
 
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._forget_halves()
+
+    def _forget_halves(self) -> None:
+        """Delete what was being written when a process was killed."""
+        for path in Path(self.backup_dir).glob(f".{self.path.name}.*"):
+            path.unlink(missing_ok=True)
+
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch, self._last_batch = epoch, 0
 
@@ -129,6 +137,7 @@ class BackupAndRestore(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         if not self.delete_checkpoint:
             return
+        self._forget_halves()
         for path in (self.path, self._previous):
             path.unlink(missing_ok=True)
         try:

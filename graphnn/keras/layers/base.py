@@ -14,8 +14,8 @@ from graphnn import ops, tree
 from graphnn.compiler.ir.types import FLOATS, as_dtype
 from graphnn.keras import constraints, initializers, mixed_precision, naming, regularizers
 from graphnn.keras.layers.abstract import output_shape_of
-from graphnn.keras.layers.context import CONTEXT, entered
-from graphnn.keras.layers.masks import mask_of, set_mask, set_masks
+from graphnn.keras.layers.context import CONTEXT, OwnList, entered
+from graphnn.keras.masks import mask_of, set_mask, set_masks
 from graphnn.keras.layers.saved import Saved
 from graphnn.keras.layers.symbolic import (
     Call,
@@ -115,7 +115,7 @@ class Layer(Saved):
     output = FromCalls(lambda call: call.structure)
     built: bool
     _ready: bool
-    _losses: list[Any]
+    _losses: OwnList
     _loss_functions: list[Callable[[], Any]]
     _penalties: list[tuple[Any, Any]]  # regularized weights and their regularizers
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
@@ -126,7 +126,7 @@ class Layer(Saved):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self.__dict__.update(
-            _ready=False, built=False, _losses=[], _loss_functions=[], _penalties=[], _calls=[]
+            _ready=False, built=False, _losses=OwnList(), _loss_functions=[], _penalties=[], _calls=[]
         )
         if _is_automatic(cls):
             self.__dict__["_arguments"] = (args, kwargs)
@@ -212,6 +212,8 @@ class Layer(Saved):
         name: str | None = None,
         regularizer: Any = None,
         constraint: Any = None,
+        synchronization: Any = None,
+        aggregation: Any = None,
         **_: Any,
     ) -> Any:
         """A new Variable that belongs to this layer.
@@ -219,6 +221,7 @@ class Layer(Saved):
         shape: sizes, () by default. initializer: a name, object or function of (shape, dtype);
         Glorot uniform for floats and zeros otherwise by default. dtype: the layer's own by default.
         regularizer: a penalty that joins `losses`. constraint: applied after each update.
+        synchronization, aggregation: as in `Variable`, for weights that `call` assigns.
         Raises ArgumentError for a size that is not known.
         """
         if isinstance(shape, str):  # Keras 2 took the name first
@@ -246,6 +249,8 @@ class Layer(Saved):
                 dtype=kind,
                 name=self._weight_name(name),
                 constraint=constraints.get(constraint),
+                synchronization=synchronization,
+                aggregation=aggregation,
             )
         self._added.append(variable)
         if regularizer is not None:
@@ -466,7 +471,7 @@ class Layer(Saved):
 
     def __getstate__(self) -> dict[str, Any]:
         # Losses may be values of a trace, which cannot be copied.
-        return {**self.__dict__, "_losses": []}
+        return {**self.__dict__, "_losses": OwnList()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={getattr(self, 'name', '?')}, built={self.built}>"

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphnn.runtime.errors import set_layer_path
+from graphnn.state import state
 
 
 class CallContext(threading.local):
@@ -26,6 +27,33 @@ class CallContext(threading.local):
 
 CONTEXT = CallContext()
 set_layer_path(CONTEXT.path)
+
+
+class OwnList:
+    """A list of which each replica of a strategy has its own, and so has the code outside."""
+
+    def __init__(self) -> None:
+        self._lists: dict[int | None, list[Any]] = {None: []}
+
+    def _own(self) -> list[Any]:
+        replica = state.replica
+        if replica is None:
+            return self._lists[None]
+        return self._lists.setdefault(replica.replica_id_in_sync_group, [])
+
+    def append(self, item: Any) -> None:
+        """Add an item at the end."""
+        self._own().append(item)
+
+    def clear(self) -> None:
+        """Drop all items."""
+        self._own().clear()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._own())
+
+    def __len__(self) -> int:
+        return len(self._own())
 
 
 @contextmanager

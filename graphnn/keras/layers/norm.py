@@ -216,13 +216,15 @@ class BatchNormalization(_Normalization):
             name="moving_mean",
             shape=shape,
             initializer=self.moving_mean_initializer,
-            trainable=False,
+            trainable=False,            synchronization="on_read",
+            aggregation="mean",
         )
         self.moving_variance = self.add_weight(
             name="moving_variance",
             shape=shape,
             initializer=self.moving_variance_initializer,
-            trainable=False,
+            trainable=False,            synchronization="on_read",
+            aggregation="mean",
         )
 
     def call(self, inputs: Any, training: bool = False) -> Any:

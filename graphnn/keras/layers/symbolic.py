@@ -269,6 +269,18 @@ class FromCalls:
         return self._read(layer._calls[0])
 
 
+class Shown:
+    """A property that a subclass of users may hide by an attribute of its own: `self.output = ...`
+    is a layer's business."""
+
+    def __init__(self, read: Callable[[Any], Any]) -> None:
+        self._read = read
+        self.__doc__ = read.__doc__
+
+    def __get__(self, owner: Any, cls: type) -> Any:
+        return self if owner is None else self._read(owner)
+
+
 class NotCalledError(StateError, AttributeError):
     """A layer has no symbolic inputs and outputs yet."""
 

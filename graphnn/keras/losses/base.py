@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphnn import ops
+from graphnn.distribute.training import part_of_mean, part_of_ratio, part_of_sum
 from graphnn.keras import naming
 from graphnn.keras.masks import mask_of
 from graphnn.keras.registry import Registry
@@ -84,10 +85,13 @@ def reduce_weighted(
     if reduction in (None, "none"):
         return weighted
     if reduction == "sum":
-        return ops.sum(weighted)
+        return part_of_sum(ops.sum(weighted))
     if reduction == "mean_with_sample_weight" and weight is not None:
-        return _ratio(ops.sum(weighted), ops.sum(ops.broadcast_to(weight, values.shape)))
-    return ops.mean(weighted)
+        total = ops.sum(ops.broadcast_to(weight, values.shape))
+        return part_of_ratio(_ratio(ops.sum(weighted), total), total)
+    if mask is not None and reduction != "mean_with_sample_weight":
+        return part_of_ratio(ops.mean(weighted), ops.sum(weight_like(mask, values)))
+    return part_of_mean(ops.mean(weighted), values.size)
 
 
 class Loss:

@@ -9,7 +9,7 @@ from graphnn import ops, tree
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import describe
 from graphnn.keras.layers.inputs import Input, InputLayer
-from graphnn.keras.layers.masks import mask_of, set_mask
+from graphnn.keras.masks import mask_of, set_mask
 from graphnn.keras.layers.operation import OpLayer, known_sizes, solve
 from graphnn.keras.layers.symbolic import Call, KerasTensor, single
 from graphnn.runtime.errors import ArgumentError, ShapeError
@@ -79,7 +79,8 @@ class LayerGraph:
         given = self._fitted(self._arranged(inputs))
         if mask is not None:
             for tensor, its in zip(given, _masks(mask, len(given)), strict=True):
-                set_mask(tensor, its)
+                if its is not None:
+                    set_mask(tensor, its)
         values: dict[int, Any] = {id(k): v for k, v in zip(self.inputs, given, strict=True)}
         sizes = solve([k.type for k in self.inputs], [v.shape for v in given])
         with known_sizes(sizes):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from graphnn import linalg, nn, ops, tree
+from graphnn import nn, ops, tree
 from graphnn.compiler.ir.sizes import FloorDiv, Size, Symbol, floordiv, symbol
 from graphnn.compiler.ir.types import TensorType, as_dtype
 from graphnn.compiler.ops.base import REGISTRY
@@ -44,9 +44,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "GetItem": lambda x, key: x[tuple(key) if isinstance(key, list) else key],
     "Cast": ops.cast,
     "Clip": lambda x, x_min, x_max: ops.clip(x, x_min, x_max),
-    "Norm": linalg.norm if hasattr(linalg, "norm") else None,
 }
-_SETTINGS = {"newshape": "shape", "x_min": "x_min", "x_max": "x_max"}
+_SETTINGS = {"newshape": "shape"}
 
 
 def keras_function(class_name: str) -> Callable[..., Any]:

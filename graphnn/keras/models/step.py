@@ -49,6 +49,11 @@ class Step:
 
         return function(input_signature=[specs], name=self._name)(run)
 
+    def graph(self) -> Any:
+        """The graph of the latest trace after all passes, or None before the first step."""
+        made = [c for _, run in self._runs.values() for c in getattr(run, "concretes", ())]
+        return made[-1].compiled.graph if made else None
+
 
 def _widened(spec: TensorSpec | None, leaf: Any) -> TensorSpec:
     if not len(leaf.shape):
@@ -68,3 +73,7 @@ class EagerStep:
     def bind(self, structure: Any, leaves: Leaves) -> Run:
         """The step for data of one structure: a function of the tuple of leaves (without None)."""
         return lambda leaves: self._step(rebuild(structure, leaves))
+
+    def graph(self) -> Any:
+        """None: nothing is compiled."""
+        return None

@@ -24,10 +24,12 @@ from graphnn.keras.models.data import (
     split_validation,
     unpack_x_y_sample_weight,
 )
+from graphnn.keras.models.replicas import make_step
 from graphnn.keras.models.runs import Run, flat, is_validated, released
 from graphnn.keras.models.step import EagerStep, Step
 from graphnn.keras.shapes import batch_size_of
 from graphnn.runtime.errors import ArgumentError, StateError
+from graphnn.state import state
 from graphnn.tape import GradientTape
 
 Logs = dict[str, Any]
@@ -49,7 +51,9 @@ class Trainer:
     history: Any = None
     _loss_tracker: Any = None
     _steps: Any = None
+    _strategy: Any = None  # in whose scope the model was compiled
     _run: Any = None
+    _compiled_with: dict[str, Any] | None = None  # the arguments of compile
 
     # ---- compile ------------------------------------------------------------------------
 
@@ -72,7 +76,10 @@ class Trainer:
         jit_compile: accepted for Keras' sake; steps are compiled unless `run_eagerly`.
         auto_scale_loss: under the policy "mixed_float16", wrap the optimizer in LossScaleOptimizer.
         """
+        given = locals()
         self.optimizer = optimizers.get(optimizer)
+        given.pop("self")
+        self._compiled_with = {**given, "optimizer": self.optimizer}
         half = self.dtype_policy.name == "mixed_float16"  # type: ignore[attr-defined]
         if auto_scale_loss and half and self.optimizer is not None:
             self.optimizer = optimizers.with_loss_scale(self.optimizer)
@@ -82,6 +89,7 @@ class Trainer:
         self.compiled_metrics = CompiledMetrics(metrics, weighted_metrics)
         self.stop_training = False
         self._steps = None
+        self.__dict__["_strategy"] = state.strategy
 
     @property
     def metrics(self) -> list[Any]:
@@ -172,7 +180,7 @@ class Trainer:
                 return result
 
             make = EagerStep if self.run_eagerly else Step
-            self._steps[kind, self.run_eagerly] = make(step, f"{kind}_step")
+            self._steps[kind, self.run_eagerly] = make_step(kind, self, make, step)
         return self._steps[kind, self.run_eagerly]
 
     def _check_compiled(self, what: str) -> None:
@@ -305,8 +313,8 @@ class Trainer:
         if run.source.ready():
             return True
         warnings.warn(
-            f"the data ended before epoch {epoch + 1}, and so does training; give a Dataset or another "
-            "iterable that can be read again, or a generator that does not end",
+            f"the data ended before epoch {epoch + 1}, and so does training; give a Dataset or "
+            "another iterable that can be read again, or a generator that does not end",
             stacklevel=4,
         )
         return False
@@ -388,7 +396,8 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled programs belong to this process; the next step compiles anew.
-        return {**super().__getstate__(), "_steps": None, "_run": None}  # type: ignore[dict-item]
+        own = dict.fromkeys(("_steps", "_run", "_strategy"))
+        return {**super().__getstate__(), **own}  # type: ignore[dict-item]
 
     # ---- evaluate and predict -----------------------------------------------------------
 

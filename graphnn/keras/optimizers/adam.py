@@ -228,7 +228,7 @@ class Nadam(Moments):
     >>> w = graphnn.Variable([1.0])
     >>> _ = Nadam(0.1).apply([graphnn.constant([2.0])], [w])
     >>> round(float(w[0]), 4)
-    0.9007
+    0.8937
     """
 
     slots = (("momentum", "velocity"),)

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphnn import ops
 from graphnn.compiler.ir.types import as_dtype
+from graphnn.distribute.training import apply_together
 from graphnn.keras import initializers, naming
 from graphnn.keras.arena import lay_out
 from graphnn.keras.optimizers import schedules
@@ -315,6 +316,9 @@ class Optimizer:
                 expected="one gradient for each Variable",
                 fix="give the Variables in the order in which the gradients were taken",
             )
+        if state.replica is not None:
+            apply_together(f"apply of {self.name}", self.apply, grads, variables)
+            return self._iterations
         if any(id(v) not in self._index for v in variables):
             with init_scope():
                 self.build(variables)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from graphnn import ops
+from graphnn.distribute.training import apply_together
 from graphnn.keras.optimizers.base import Optimizer, deserialize, only_if, registry, serialize
 from graphnn.runtime.errors import ArgumentError
-from graphnn.state import no_tapes
+from graphnn.state import no_tapes, state
 
 
 @registry.register("loss_scale_optimizer")
@@ -24,7 +25,8 @@ class LossScaleOptimizer(Optimizer):
     inner_optimizer: an Optimizer, which sees gradients without the scale.
 
     >>> w = graphnn.Variable([1.0])
-    >>> optimizer = LossScaleOptimizer(optimizers.SGD(0.1), initial_scale=8.0)
+    >>> inner = graphnn.keras.optimizers.SGD(0.1)
+    >>> optimizer = LossScaleOptimizer(inner, initial_scale=8.0)
     >>> float(optimizer.scale_loss(graphnn.constant(2.0)))
     16.0
     >>> _ = optimizer.apply([graphnn.constant([16.0])], [w])
@@ -90,6 +92,10 @@ class LossScaleOptimizer(Optimizer):
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> Any:
         """Take one step if all gradients are finite. grads: those of the scaled loss."""
         inner = self.inner_optimizer
+        if state.replica is not None:
+            weights = list(trainable_variables or inner._trained)
+            apply_together(f"apply of {self.name}", self.apply, grads, weights)
+            return inner.iterations
         if trainable_variables is not None:
             self.build(trainable_variables)
         weights = list(trainable_variables or inner._trained)

@@ -1,0 +1,121 @@
+"""What a replica knows of itself and of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graphnn import tree
+from graphnn.distribute.enums import ReduceOp
+from graphnn.distribute.lockstep import Combine, Lockstep
+from graphnn.distribute.reductions import gather, reduce_structure
+from graphnn.distribute.values import regroup, select
+from graphnn.runtime.errors import StateError
+from graphnn.state import state
+
+
+class ReplicaContext:
+    """One replica inside of `Strategy.run`; `graphnn.distribute.get_replica_context()` gives it.
+
+    strategy: the strategy. replica_id_in_sync_group: number of the replica, from 0.
+
+    >>> strategy = graphnn.distribute.MirroredStrategy(["CPU:0"])
+    >>> strategy.run(lambda: graphnn.distribute.get_replica_context().replica_id_in_sync_group)
+    0
+    """
+
+    def __init__(self, strategy: Any, replica: int, share: Any = None) -> None:
+        self.strategy, self.replica_id_in_sync_group = strategy, replica
+        # In `fit`: the part of the global batch that is this replica's, a 0-d tensor. There losses
+        # stay means over the replica's own examples and gradients are weighted by the share.
+        self.share = share
+        self._lockstep: Lockstep | None = None
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """Number of replicas of the strategy."""
+        return self.strategy.num_replicas_in_sync  # type: ignore[no-any-return]
+
+    @property
+    def active(self) -> int:
+        """Number of replicas that take part in this step."""
+        return 1 if self._lockstep is None else self._lockstep.count
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Name of the device of this replica, in a tuple."""
+        return (self.strategy.devices[self.replica_id_in_sync_group],)
+
+    def meet(self, name: str, value: Any, combine: Combine) -> Any:
+        """Wait for all replicas, and get this one's part of `combine([value of each])`."""
+        if self._lockstep is None or state.replica is not self:
+            raise StateError(
+                name,
+                received="a replica context outside of its replica",
+                expected="the context of the replica that runs now",
+                fix="ask graphnn.distribute.get_replica_context() inside of the function given to "
+                "strategy.run",
+            )
+        return self._lockstep.meet(self.replica_id_in_sync_group, name, value, combine)
+
+    def merge_call(
+        self, merge_fn: Callable[..., Any], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `merge_fn(strategy, *args)` once for all replicas, with a PerReplica for each
+        argument; each replica gets its part of what that returns."""
+
+        def combine(brought: list[Any]) -> list[Any]:
+            positional, named = regroup(brought)
+            result = merge_fn(self.strategy, *positional, **named)
+            return [select(result, i) for i in range(len(brought))]
+
+        return self.meet("merge_call", (tuple(args), dict(kwargs or {})), combine)
+
+    def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
+        """The sum or mean over replicas of a tensor, or of each one in a structure.
+
+        No gradient flows through it. Raises ShapeError if the shapes differ.
+        """
+        kind = ReduceOp.of(reduce_op, "all_reduce")
+        return self.meet("all_reduce", value, lambda v: [reduce_structure(kind, v)] * len(v))
+
+    def all_gather(self, value: Any, axis: int, options: Any = None) -> Any:
+        """The tensors of all replicas one after the other along an axis."""
+        return self.meet("all_gather", value, lambda v: [_gathered(v, axis)] * len(v))
+
+    def __repr__(self) -> str:
+        number, count = self.replica_id_in_sync_group, self.num_replicas_in_sync
+        return f"<ReplicaContext {number} of {count}>"
+
+
+def _gathered(values: list[Any], axis: int) -> Any:
+    rows = zip(*map(tree.flatten, values), strict=True)
+    return tree.unflatten(values[0], [gather(row, axis) for row in rows])
+
+
+class SingleContext(ReplicaContext):
+    """The only replica, where no strategy is in force."""
+
+    def meet(self, name: str, value: Any, combine: Combine) -> Any:
+        return combine([value])[0]
+
+
+def replicate(
+    strategy: Any, function: Callable[..., Any], calls: Sequence[Any], shares: Any = None
+) -> list[Any]:
+    """Results of `function(*args, **kwargs)` of each replica.
+
+    calls: (args, kwargs) for each replica that takes part. shares: see ReplicaContext.
+    """
+    contexts = [
+        ReplicaContext(strategy, i, None if shares is None else shares[i])
+        for i in range(len(calls))
+    ]
+    lockstep = Lockstep(strategy, contexts)
+    for context in contexts:
+        context._lockstep = lockstep
+    return lockstep.run([_bound(function, args, kwargs) for args, kwargs in calls])
+
+
+def _bound(function: Callable[..., Any], args: Any, kwargs: Any) -> Callable[[], Any]:
+    return lambda: function(*args, **kwargs)

@@ -1,0 +1,88 @@
+"""What real Keras 3 writes loads here and predicts the same, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphnn import keras
+from tests.saving import zoo
+
+pytest.importorskip("h5py")
+NAMES = [f.__name__ for f in zoo.MODELS] + list(zoo.OPTIMIZERS)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def theirs(
+    real_keras: Callable[[str, Path], None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder of files that real Keras has written."""
+    folder = tmp_path_factory.mktemp("theirs")
+    real_keras("write", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(
+    real_keras: Callable[[str, Path], None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder of files of ours, with what real Keras has made of them."""
+    folder = tmp_path_factory.mktemp("ours")
+    for name in NAMES:
+        model, x, y = zoo.build(keras, name)
+        model.save(folder / f"{name}.keras")
+        model.save_weights(folder / f"{name}.weights.h5")
+        arrays = {f"out{i}": v for i, v in enumerate(zoo.predictions(model, x))}
+        arrays |= {f"state{i}": v for i, v in enumerate(zoo.states(model))}
+        if name in zoo.TRAINED_ON:
+            arrays |= {f"after{i}": v for i, v in enumerate(zoo.train_on(model, x, y))}
+        np.savez(folder / f"{name}.npz", **arrays)
+    real_keras("read", folder)
+    return folder
+
+
+def arrays_of(path: Path, kind: str) -> list[Any]:
+    with np.load(path) as file:
+        return [file[f"{kind}{i}"] for i in range(sum(k.startswith(kind) for k in file.files))]
+
+
+def check_error(folder: Path, name: str, command: str) -> None:
+    error = folder / f"{name}.{command}.error"
+    assert not error.exists(), error.read_text()
+
+
+def check_close(found: list[Any], wanted: list[Any], tolerance: float) -> None:
+    assert len(found) == len(wanted)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_real_keras_load_here(theirs: Path, name: str) -> None:
+    check_error(theirs, name, "write")
+    zoo.custom(keras)
+    model = keras.models.load_model(theirs / f"{name}.keras")
+    _, x, y = zoo.build(keras, name)
+    saved = theirs / f"{name}.npz"
+    check_close(zoo.states(model), arrays_of(saved, "state"), 0)
+    check_close(zoo.predictions(model, x), arrays_of(saved, "out"), 1e-5)
+    fresh, _, _ = zoo.build(keras, name)
+    fresh.load_weights(theirs / f"{name}.weights.h5")
+    check_close(zoo.states(fresh), zoo.states(model), 0)
+    if name in zoo.TRAINED_ON:
+        check_close(zoo.train_on(model, x, y), arrays_of(saved, "after"), 1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_ours_load_in_real_keras(ours: Path, name: str) -> None:
+    check_error(ours, name, "read")
+    saved, read = ours / f"{name}.npz", ours / f"{name}.read.npz"
+    check_close(arrays_of(read, "state"), arrays_of(saved, "state"), 0)
+    check_close(arrays_of(read, "out"), arrays_of(saved, "out"), 1e-5)
+    check_close(arrays_of(read, "after"), arrays_of(saved, "after"), 1e-4)
