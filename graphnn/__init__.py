@@ -11,6 +11,8 @@ if not (_here / "compiler").is_dir() and (_here.parent / "compiler" / "__init__.
 # ruff: noqa: E402 - imports come after the cure of __path__
 from graphnn import (
     autodiff,
+    config,
+    distribute,
     dtypes,
     errors,
     linalg,
@@ -33,6 +35,8 @@ from graphnn.autodiff import (
     value_and_grad,
     vjp,
 )
+from graphnn.config import device
+from graphnn.distribute import VariableAggregation, VariableSynchronization
 from graphnn.dtypes import (
     as_dtype,
     bfloat16,
@@ -199,7 +203,7 @@ truediv = _elementwise.divide
 pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
 
 # Modules that are imported when they are first asked for, so that `import graphnn` stays quick.
-_LATER = ("keras",)
+_LATER = ("data", "distribute", "keras")
 
 
 def __getattr__(name: str) -> object:
@@ -216,6 +220,8 @@ __all__ = [
     "TensorSpec",
     "UnconnectedGradients",
     "Variable",
+    "VariableAggregation",
+    "VariableSynchronization",
     "add_n",
     "all",
     "any",
@@ -241,6 +247,7 @@ __all__ = [
     "clip_by_value",
     "concat",
     "concatenate",
+    "config",
     "constant",
     "convert_to_tensor",
     "count_nonzero",
@@ -249,9 +256,12 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "custom_gradient",
+    "data",
     "default_float",
+    "device",
     "diag",
     "diagonal",
+    "distribute",
     "dot",
     "double",
     "dtypes",

@@ -49,6 +49,8 @@ def _apply_watched(op: Op, inputs: tuple[Tensor, ...]) -> Any:
         return op.decompose(TENSOR_OPS, *inputs)
     if trace is None:
         out = _wrap(_run(op, inputs))
+    elif any(isinstance(t._value, Symbolic) for t in inputs):
+        return next(t for t in inputs if isinstance(t._value, Symbolic))._value.record(op, inputs)
     else:
         out = _wrap_node(trace.apply(op, tuple(node_of(t, trace) for t in inputs)), trace)
     if tapes:

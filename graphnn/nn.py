@@ -10,6 +10,7 @@ from graphnn.compiler.ir.types import DEFAULT_FLOAT, is_float
 from graphnn.compiler.ops import nn as _nn
 from graphnn.compiler.ops import nn_losses as _losses
 from graphnn.compiler.ops import nn_norm as _norm
+from graphnn.distribute.training import compute_average_loss, scale_regularization_loss
 from graphnn.ops import elementwise
 from graphnn.ops.public import call
 from graphnn.ops.reduction import sum as _sum
@@ -38,6 +39,7 @@ tanh: Any = elementwise.tanh
 __all__ = [
     "batch_normalization",
     "bias_add",
+    "compute_average_loss",
     "dropout",
     "elu",
     "embedding_lookup",
@@ -55,6 +57,7 @@ __all__ = [
     "moments",
     "relu",
     "relu6",
+    "scale_regularization_loss",
     "selu",
     "sigmoid",
     "sigmoid_cross_entropy",

@@ -168,8 +168,8 @@ def _different(structures: tuple[Any, ...]) -> ArgumentError:
 
 
 def wrap(leaf: Any) -> Any:
-    """What users get for a leaf: a Tensor, or the array itself if it holds strings."""
-    return leaf if is_string(leaf) else Tensor(leaf)
+    """What users get for a leaf: a Tensor."""
+    return Tensor(leaf)
 
 
 def to_numpy(leaf: Any) -> Any:

@@ -11,6 +11,7 @@ from graphnn.distribute.lockstep import Combine, Lockstep
 from graphnn.distribute.reductions import gather, reduce_structure
 from graphnn.distribute.values import regroup, select
 from graphnn.runtime.errors import StateError
+from graphnn.signature import FLAGS
 from graphnn.state import state
 
 
@@ -119,3 +120,11 @@ def replicate(
 
 def _bound(function: Callable[..., Any], args: Any, kwargs: Any) -> Callable[[], Any]:
     return lambda: function(*args, **kwargs)
+
+
+def _replica_number() -> int | None:
+    return None if state.replica is None else state.replica.replica_id_in_sync_group
+
+
+# A @function that a replica runs by itself refers to the replica's copies of Variables.
+FLAGS.register("replica", _replica_number)

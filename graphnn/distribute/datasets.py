@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,8 +54,7 @@ def split_leaves(leaves: Sequence[Any], replicas: int) -> list[tuple[Any, ...]]:
     """
     counts = [len(x) for x in leaves if getattr(x, "shape", ())]
     cuts = cut_points(counts[0] if counts else replicas, replicas)
-    pairs = list(zip(cuts[:-1], cuts[1:], strict=True))
-    return [tuple(_rows(x, first, end) for x in leaves) for first, end in pairs]
+    return [tuple(_rows(x, *ends) for x in leaves) for ends in itertools.pairwise(cuts)]
 
 
 def _rows(value: Any, first: int, end: int) -> Any:

@@ -49,9 +49,7 @@ class Lockstep:
         """The results of one call per replica. Raises what the first failing one raises."""
         frame = sys._getframe(1)
         for rank in range(1, self.count):
-            body = threading.Thread(
-                target=self._body, args=(rank, calls[rank], frame), daemon=True
-            )
+            body = threading.Thread(target=self._body, args=(rank, calls[rank], frame), daemon=True)
             self._threads.append(body)
             body.start()
         try:

@@ -118,9 +118,39 @@ def part_of_ratio(ratio: Any, below: Any) -> Any:
     return part_of_sum(ratio * cast(below / safe, ratio.dtype))
 
 
-def part_of_penalty(penalty: Any) -> Any:
-    """A term that is the same on all replicas, such as a penalty on weights, as a part of it."""
+def compute_average_loss(
+    per_example_loss: Any, sample_weight: Any = None, global_batch_size: Any = None
+) -> Any:
+    """The replica's part of the mean loss over the examples of all replicas, a scalar.
+
+    per_example_loss: one value per example. sample_weight: weights that broadcast against it.
+    global_batch_size: examples of all replicas; by default they are counted. Without a strategy it
+    is the mean.
+
+    >>> float(graphnn.nn.compute_average_loss([1.0, 3.0], global_batch_size=2))
+    2.0
+    """
+    values = convert(per_example_loss)
+    if sample_weight is not None:
+        values = values * cast(convert(sample_weight), values.dtype)
+    total = TENSOR_OPS.sum(values, axes=tuple(range(values.ndim)))
+    if global_batch_size is not None:
+        return part_of_sum(total / cast(convert(global_batch_size), values.dtype))
+    count = values.shape[0] if values.ndim else 1
+    return part_of_mean(total / convert(count, values.dtype), count)
+
+
+def scale_regularization_loss(regularization_loss: Any) -> Any:
+    """The replica's part of a loss that is the same on all replicas, or the sum of a list of them.
+
+    >>> float(graphnn.nn.scale_regularization_loss(graphnn.constant(2.0)))
+    2.0
+    """
+    items = regularization_loss
+    total, *rest = list(items) if isinstance(items, list | tuple) else [items]
+    for item in rest:
+        total = total + item
     context = state.replica
     if context is None or context.share is not None:
-        return penalty
-    return penalty / context.active
+        return convert(total)
+    return convert(total) / context.active

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import re
@@ -11,7 +12,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +55,11 @@ def _compile(batch: Sequence[tuple[str, str]], wide: bool) -> None:
     text = source(batch, wide)
     digest = hashlib.sha256((HEADER.read_text() + text + " ".join(FLAGS)).encode()).hexdigest()
     path = CACHE / f"{digest[:24]}.so"
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            file = Path(folder) / "kernels.cpp"
-            file.write_text(text)
-            made = Path(folder) / "kernels.so"
-            command = ["g++", *FLAGS, "-o", str(made), str(file)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                kept = CACHE / "failed.cpp"
-                kept.write_text(text)
-                raise RuntimeError(f"{kept}\n{done.stderr[:4000]}")
-            made.replace(path)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{digest[:24]}.lock").open("w") as lock:  # another process may be at it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _compiler(text, path)
     library = ctypes.CDLL(str(path))
     for name, code in batch:
         own = {}
@@ -76,6 +68,19 @@ def _compile(batch: Sequence[tuple[str, str]], wide: bool) -> None:
             function.restype = ctypes.c_char_p
             own[entry] = function
         _FUNCTIONS[name, wide] = own
+
+
+def _compiler(text: str, path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        file, made = Path(folder) / "kernels.cpp", Path(folder) / "kernels.so"
+        file.write_text(text)
+        command = ["g++", *FLAGS, "-o", str(made), str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            kept = CACHE / "failed.cpp"
+            kept.write_text(text)
+            raise RuntimeError(f"{kept}\n{done.stderr[:4000]}")
+        made.replace(path)
 
 
 def source(batch: Sequence[tuple[str, str]], wide: bool) -> str:
@@ -195,9 +200,3 @@ def _entry(name: str, wide: bool) -> Any:
 def build_all(programs: Iterable[DeviceProgram], wide: bool = False) -> None:
     """Compile the kernels of many programs in few calls of the compiler."""
     build([m for p in programs for m in p.program.modules], wide)
-
-
-@cache
-def cores() -> int:
-    """Processors of this machine."""
-    return os.cpu_count() or 1

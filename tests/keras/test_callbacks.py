@@ -14,7 +14,7 @@ import graphnn as tf
 from graphnn import keras
 from graphnn.keras import callbacks, layers
 from graphnn.keras.callbacks import base
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, StateError
 
 X = np.linspace(-1, 1, 40, dtype="float32").reshape(20, 2)
 Y = X.sum(1, keepdims=True)
@@ -331,3 +331,38 @@ def test_states_of_callbacks() -> None:
     other = base.CallbackList([Own(), callbacks.TerminateOnNaN(), Own()])
     other.set_state(states)
     assert [c.count for c in (other.callbacks[0], other.callbacks[2])] == [3, 9]
+
+
+# ---- running means of weights -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("swap_on_epoch", [False, True])
+def test_means_of_weights_in_place_of_them(swap_on_epoch: bool) -> None:
+    def trained(*used: Any) -> Any:
+        tf.random.set_seed(0)
+        model = keras.Sequential([layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "mse")
+        history = fit(model, *used, validation_data=(X, Y), shuffle=False)
+        return model, history.history
+
+    seen: dict[str, list[Any]] = {"begin": [], "end": []}
+
+    def note(when: str) -> Any:
+        return lambda epoch, logs: seen[when].append((look.model.get_weights() or [None])[0])
+
+    swap = callbacks.SwapEMAWeights(swap_on_epoch)
+    look = callbacks.LambdaCallback(on_epoch_begin=note("begin"), on_epoch_end=note("end"))
+    model, history = trained(swap, look)
+    plain, without = trained()
+    assert history["loss"] == without["loss"]  # training goes on with the weights themselves
+    assert history["val_loss"] != without["val_loss"]
+    np.testing.assert_allclose(model.evaluate(X, Y, verbose=0), history["val_loss"][-1], rtol=1e-5)
+    for one, two in zip(model.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    same = [np.array_equal(b, e) for b, e in zip(seen["begin"][1:], seen["end"], strict=False)]
+    assert same == [not swap_on_epoch] * 2
+
+
+def test_means_need_an_optimizer_that_keeps_them() -> None:
+    with pytest.raises(StateError, match="use_ema=True"):
+        fit(make_model(), callbacks.SwapEMAWeights(), validation_data=(X, Y))

@@ -38,7 +38,8 @@ class Case:
     @property
     def id(self) -> str:
         """Name in the test report."""
-        text = "-".join(f"{k}={v}" for k, v in self.settings.items())
+        values = {k: getattr(v, "__name__", v) for k, v in self.settings.items()}
+        text = "-".join(f"{k}={v}" for k, v in values.items())
         return f"{self.layer.__name__}({text}){list(self.shape)}"
 
     @property
@@ -50,12 +51,13 @@ class Case:
         """The data as tensors."""
         return tf.nest.map_structure(tf.constant, self.inputs(batch))
 
-    def inputs(self, batch: int | None = None) -> Any:
+    def inputs(self, batch: int | None = None, seed: int = 0) -> Any:
         """Data of the shape, with another batch size on request; a list of them for several."""
         if self.more:
-            return [replace(self, shape=s, more=()).inputs(batch) for s in (self.shape, *self.more)]
+            rows = enumerate((self.shape, *self.more))
+            return [replace(self, shape=s, more=()).inputs(batch, i) for i, s in rows]
         shape = self.shape if batch is None else (batch, *self.shape[1:])
-        rng = np.random.default_rng(sum(shape))
+        rng = np.random.default_rng((sum(shape), seed))
         if self.integers is not None:
             return rng.integers(*self.integers, shape).astype("int32")
         return rng.normal(size=shape).astype("float32")

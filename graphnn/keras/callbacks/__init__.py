@@ -1,5 +1,6 @@
 """Callbacks: objects that a model calls at the beginning and end of epochs, batches and runs."""
 
+from graphnn.keras.callbacks.averages import SwapEMAWeights
 from graphnn.keras.callbacks.backup import BackupAndRestore
 from graphnn.keras.callbacks.base import Callback, CallbackList
 from graphnn.keras.callbacks.board import TensorBoard
@@ -23,6 +24,7 @@ __all__ = [
     "MonitorCallback",
     "ProgbarLogger",
     "ReduceLROnPlateau",
+    "SwapEMAWeights",
     "TensorBoard",
     "TerminateOnNaN",
 ]

@@ -183,7 +183,7 @@ class BatchLogs(dict[str, Any]):
     def __or__(self, other: Any) -> Any:
         return as_numbers(self) | other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         return repr(as_numbers(self))

@@ -33,6 +33,11 @@ from graphnn.keras.layers.merging import (
 )
 from graphnn.keras.layers.norm import BatchNormalization, LayerNormalization
 from graphnn.keras.layers.operation import OpLayer
+from graphnn.keras.layers.preprocess_category import CategoryEncoding, Hashing
+from graphnn.keras.layers.preprocess_image import CenterCrop, Resizing
+from graphnn.keras.layers.preprocess_lookup import IntegerLookup, StringLookup
+from graphnn.keras.layers.preprocess_numeric import Discretization, Normalization
+from graphnn.keras.layers.preprocess_text import TextVectorization
 from graphnn.keras.layers.registry import deserialize, serialize
 from graphnn.keras.layers.shaping import Lambda, Masking, Permute, RepeatVector
 
@@ -41,14 +46,19 @@ __all__ = [
     "Add",
     "Average",
     "BatchNormalization",
+    "CategoryEncoding",
+    "CenterCrop",
     "Concatenate",
     "Dense",
+    "Discretization",
     "Dot",
     "Dropout",
     "Embedding",
     "Flatten",
+    "Hashing",
     "Input",
     "InputLayer",
+    "IntegerLookup",
     "Lambda",
     "Layer",
     "LayerNormalization",
@@ -56,14 +66,18 @@ __all__ = [
     "Maximum",
     "Minimum",
     "Multiply",
+    "Normalization",
     "OpLayer",
     "Permute",
     "ReLU",
     "RepeatVector",
     "Rescaling",
     "Reshape",
+    "Resizing",
     "Softmax",
+    "StringLookup",
     "Subtract",
+    "TextVectorization",
     "add",
     "average",
     "concatenate",

@@ -303,12 +303,29 @@ class Dropout(_SameShape):
 class Flatten(Layer):
     """All axes but the first as one.
 
+    data_format: "channels_first" takes the channels, on axis 1, as the last axis; by default
+    "channels_last". Raises ArgumentError for others.
+
     >>> graphnn.keras.layers.Flatten()(graphnn.ones((2, 3, 4))).shape == (2, 12)
     True
     """
 
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if data_format not in (None, "channels_last", "channels_first"):
+            raise ArgumentError(
+                "Flatten",
+                received=f"data_format={data_format!r}",
+                expected="channels_last or channels_first",
+                fix="leave it out for channels_last",
+            )
+        self.data_format = data_format or "channels_last"
+
     def call(self, inputs: Any) -> Any:
         shape = inputs.shape
+        if self.data_format == "channels_first" and len(shape) > 2:
+            inputs = ops.moveaxis(inputs, 1, -1)
+            shape = inputs.shape
         if len(shape) < 2:
             return ops.expand_dims(inputs, axis=-1)
         if len(shape) == 2:
@@ -318,6 +335,9 @@ class Flatten(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         rest = input_shape[1:]
         return (input_shape[0], None if None in rest else math.prod(rest))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"data_format": self.data_format}
 
 
 @register()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphnn import strings
 from graphnn.compiler.ir.types import DType, TensorType, as_dtype
 from graphnn.keras import naming
 from graphnn.keras.layers.base import Layer
@@ -41,7 +42,8 @@ class InputLayer(Layer):
                 expected="dense tensors",
                 fix="pad sequences to one length, or give indices to an Embedding layer",
             )
-        self._dtype: DType = as_dtype(dtype or "float32")
+        text = strings.is_string_dtype(dtype)
+        self._dtype: DType = strings.string if text else as_dtype(dtype or "float32")
         self.optional = optional
         self.built = True
         self.__dict__["_output_shape"] = self.batch_shape
@@ -53,7 +55,7 @@ class InputLayer(Layer):
     @property
     def dtype(self) -> str:
         """Name of the dtype of the input."""
-        return self._dtype.name
+        return "string" if strings.is_string_dtype(self._dtype) else self._dtype.name
 
     @property
     def shape(self) -> tuple[int | None, ...]:

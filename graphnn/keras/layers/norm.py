@@ -11,6 +11,7 @@ from graphnn.keras.layers.base import Layer
 from graphnn.keras.layers.registry import register
 from graphnn.runtime.errors import ArgumentError
 
+EPSILON = 1e-7  # steps that count, at least: a batch that is all padding
 HALF = ("float16", "bfloat16")
 
 
@@ -26,8 +27,25 @@ def _axes(axis: Any, ndim: int, subject: str) -> tuple[int, ...]:
     return tuple(sorted(a % ndim for a in given))
 
 
+def _moments(x: Any, axes: tuple[int, ...], mask: Any) -> tuple[Any, Any]:
+    """Mean and variance over axes; steps that a mask calls padding do not count."""
+    if mask is None:
+        mean, variance = nn.moments(x, axes=axes)
+        return mean, variance
+    missing = len(x.shape) - len(mask.shape)
+    weight = ops.cast(mask, x.dtype)
+    weight = ops.expand_dims(weight, axis=tuple(range(-missing, 0))) if missing > 0 else weight
+    weight = ops.broadcast_to(weight, x.shape)
+    count = ops.maximum(ops.sum(weight, axis=axes, keepdims=True), EPSILON)
+    mean = ops.sum(x * weight, axis=axes, keepdims=True) / count
+    variance = ops.sum(ops.square(x - mean) * weight, axis=axes, keepdims=True) / count
+    return ops.squeeze(mean, axis=axes), ops.squeeze(variance, axis=axes)
+
+
 class _Normalization(Layer):
     """What both share: a scale `gamma` and an offset `beta`, statistics in at least float32."""
+
+    supports_masking = True
 
     def __init__(
         self,
@@ -216,23 +234,25 @@ class BatchNormalization(_Normalization):
             name="moving_mean",
             shape=shape,
             initializer=self.moving_mean_initializer,
-            trainable=False,            synchronization="on_read",
+            trainable=False,
+            synchronization="on_read",
             aggregation="mean",
         )
         self.moving_variance = self.add_weight(
             name="moving_variance",
             shape=shape,
             initializer=self.moving_variance_initializer,
-            trainable=False,            synchronization="on_read",
+            trainable=False,
+            synchronization="on_read",
             aggregation="mean",
         )
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         ndim = len(inputs.shape)
         (axis,) = _axes(self.axis, ndim, "BatchNormalization")
         x = self._wide(inputs)
         if training and self.trainable:
-            mean, variance = nn.moments(x, axes=tuple(a for a in range(ndim) if a != axis))
+            mean, variance = _moments(x, tuple(a for a in range(ndim) if a != axis), mask)
             self._move(self.moving_mean, mean)
             self._move(self.moving_variance, variance)
         else:

@@ -76,6 +76,9 @@ class OpLayer(Layer):
     def _cast_inputs(self, values: Any) -> Any:
         return values  # the op was recorded with the casts that it needs
 
+    def _mark(self, inputs: Any, outputs: Any, mask: Any) -> None:
+        """As in Keras, masks end at single ops."""
+
     def call(self, *inputs: Any) -> Any:
         """The op's value."""
         return apply(self._bound(inputs), *inputs)

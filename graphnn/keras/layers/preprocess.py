@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 
 from graphnn import ops
+from graphnn.compiler.ir.sizes import symbol
+from graphnn.compiler.ir.types import TensorType, int64
+from graphnn.compiler.trace import Trace
 from graphnn.keras.layers.base import Layer
+from graphnn.keras.layers.preprocess_host import HostTensor
+from graphnn.keras.layers.symbolic import Call, KerasTensor
 from graphnn.runtime.errors import ArgumentError, DTypeError, StateError
-from graphnn.tensor import Operand, Tensor
+from graphnn.tensor import Operand, Tensor, Traced
 
 Array = np.ndarray[Any, Any]
 
@@ -38,18 +43,43 @@ def as_tensor(value: Any) -> Any:
 class HostLayer(Preprocessing):
     """A layer that works on the host: its inputs are text, and cannot be values of a graph.
 
-    It can be called eagerly, in `Dataset.map`, and in a model that runs eagerly.
+    It can be called eagerly, in `Dataset.map`, and in a model; when the model is compiled, the
+    layer runs before the compiled program does.
     """
 
-    on_host = True  # a trainer may run such layers before the compiled step
-
-    def _cast_inputs(self, values: Any) -> Any:
-        return values  # text has no dtype to be cast to
+    on_host = True
+    input_dtype = "string"
 
     @property
     def compute_dtype(self) -> str:
         """Name of the dtype of the inputs."""
-        return "string"
+        return self.input_dtype
+
+    @property
+    def output_dtype(self) -> Any:
+        """Dtype of the results."""
+        return int64
+
+    def _cast_inputs(self, values: Any) -> Any:
+        return values  # text has no dtype to be cast to
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The prepared data, a tensor."""
+        if isinstance(inputs, KerasTensor):
+            return self._described(inputs)
+        if isinstance(inputs, HostTensor):
+            return inputs.through(self, kwargs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _described(self, inputs: KerasTensor) -> Any:
+        """The symbolic result: shape and dtype are known without running on text."""
+        shape = self.compute_output_shape(tuple(inputs.sizes))
+        sizes = tuple(symbol(f"{self.name}_{i}") if s is None else s for i, s in enumerate(shape))
+        trace = Trace(f"the shape of {self.name}")
+        node = trace.argument(inputs.name, TensorType(sizes, self.output_dtype))
+        trace.closed = True
+        self.built = True
+        return Call(self, (inputs,), {}).finish(Tensor(Traced(node, trace)))
 
 
 # ---- settings -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from graphnn import ops, strings
-from graphnn.compiler.ir.types import INTEGERS
+from graphnn.compiler.ir.types import INTEGERS, as_dtype
 from graphnn.keras.layers.preprocess import (
     Array,
     HostLayer,
@@ -154,6 +154,11 @@ class Hashing(HostLayer):
             )
         self.num_bins = at_least("Hashing", "num_bins", num_bins, 1)
         self.mask_value, self.salt = mask_value, salt_of(salt, "Hashing")
+
+    @property
+    def output_dtype(self) -> Any:
+        """Dtype of the results."""
+        return as_dtype(self.dtype)
 
     def call(self, inputs: Any) -> Any:
         array = self._array(inputs)

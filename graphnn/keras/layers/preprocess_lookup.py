@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphnn import ops, strings
+from graphnn.compiler.ir.types import float32, int64
 from graphnn.keras.layers.preprocess import (
     Array,
     HostLayer,
@@ -454,6 +455,8 @@ class StringLookup(HostLayer, IndexLookup):
         **kwargs: Any,
     ) -> None:
         self.encoding = encoding
+        if invert:
+            self.input_dtype = "int64"
         self.__dict__.update(_table={}, _inverse=None)
         super().__init__(
             max_tokens,
@@ -472,6 +475,13 @@ class StringLookup(HostLayer, IndexLookup):
         )
 
     _table: dict[bytes, int]
+
+    @property
+    def output_dtype(self) -> Any:
+        """Dtype of the results."""
+        if self.invert:
+            return strings.string
+        return float32 if self.output_mode == "tf_idf" else int64
 
     def _values(self, vocabulary: Any) -> list[Any]:
         array = strings.text_array(vocabulary, f"the vocabulary of {self.name}")

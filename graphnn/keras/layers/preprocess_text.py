@@ -256,18 +256,20 @@ class TextVectorization(HostLayer):
             table = table * lookup._idf
         return Tensor(table.reshape(*documents.lead, depth))
 
+    @property
+    def output_dtype(self) -> Any:
+        """Dtype of the results."""
+        return self._lookup_layer.output_dtype
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         shape = tuple(input_shape)
         if self._split is None:
-            return self._lookup_layer.compute_output_shape(shape or (1,))[:-1] + (
-                (self._length if self._length is not None else (shape or (1,))[-1],)
-                if self._output_mode == "int"
-                else self._lookup_layer.compute_output_shape(shape or (1,))[-1:]
-            )
-        lead = shape[:-1] if len(shape) > 1 else shape
+            lead, tokens = shape[:-1], shape[-1] if shape and not self._ngrams else None
+        else:
+            lead, tokens = shape[:-1] if len(shape) > 1 else shape, None
         if self._output_mode == "int":
-            return (*lead, self._length)
-        return self._lookup_layer.compute_output_shape((*lead, None))
+            return (*lead, tokens if self._length is None else self._length)
+        return self._lookup_layer.compute_output_shape((*lead, tokens))
 
     # ---- configs and files ------------------------------------------------------------------
 

@@ -34,35 +34,32 @@ class _Body(Symbolic):
         return _recorders[0](op, inputs)
 
 
-class SymbolicShape(Shape):
-    """Sizes of a symbolic tensor. One that may vary prints as None and equals None, but it can be
-    computed with: `x.shape[0] * 2`."""
+class OpenSize(Size):
+    """A size that may vary: it equals None and prints as None, as in Keras, but it can be computed
+    with: `x.shape[0] * 2`."""
 
     __slots__ = ()
 
-    def plain(self) -> tuple[int | None, ...]:
-        """The sizes with None for those that may vary."""
-        return tuple(_plain(s) for s in self)
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, tuple | list) and self.plain() == tuple(map(_plain, other))
+        return other is None or Size.__eq__(self, other)
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self.plain())
+    __hash__ = Size.__hash__
 
     def __repr__(self) -> str:
-        return repr(self.plain())
-
-    def __getitem__(self, key: Any) -> Any:
-        found = super().__getitem__(key)
-        return SymbolicShape(found) if isinstance(key, slice) else found
+        return "None"
 
 
-def _plain(size: Any) -> Any:
-    return None if isinstance(size, Size) else size
+class SymbolicShape(Shape):
+    """Sizes of a symbolic tensor: ints, and OpenSize for those that may vary."""
+
+    __slots__ = ()
+
+    def __new__(cls, sizes: Sequence[Any]) -> SymbolicShape:
+        return super().__new__(cls, (OpenSize(s.terms) if isinstance(s, Size) else s for s in sizes))
+
+    def plain(self) -> tuple[int | None, ...]:
+        """The sizes with None for those that may vary."""
+        return tuple(None if isinstance(s, Size) else s for s in self)
 
 
 class KerasTensor(Tensor):

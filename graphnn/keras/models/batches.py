@@ -10,6 +10,7 @@ import numpy as np
 from graphnn import tree
 from graphnn.keras.seeds import new_seed
 from graphnn.runtime.errors import ShapeError, StateError
+from graphnn.strings import looks_like_text, text_array
 from graphnn.tensor import Tensor
 
 Leaves = tuple[Any, ...]
@@ -17,7 +18,10 @@ State = dict[str, Any]
 
 
 def as_array(value: Any) -> Any:
-    """A contiguous NumPy array; float64 becomes float32, as everywhere in Keras."""
+    """A contiguous NumPy array; float64 becomes float32, as everywhere in Keras, and text
+    `StringDType`."""
+    if looks_like_text(value):
+        return text_array(value)
     array = np.asarray(value)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
@@ -82,7 +86,8 @@ class ArrayData(BatchSource):
         self._buffers: dict[int, tuple[list[Any], Leaves]] = {}
 
     def epoch(self, limit: int | None = None, first: int = 0) -> Iterator[Leaves]:
-        batches = range(first, self.steps if limit is None else min(limit, self.steps))
+        count = -(-self.count // self.batch_size)
+        batches = range(first, count if limit is None else min(limit, count))
         starts = range(batches.start * self.batch_size, batches.stop * self.batch_size)
         starts = starts[:: self.batch_size]
         if self._order is None:

@@ -10,11 +10,12 @@ import numpy as np
 from graphnn import ops
 from graphnn.keras.layers.operation import OpLayer
 from graphnn.keras.layers.registry import deserialize, serialize
-from graphnn.keras.layers.symbolic import Call, KerasTensor, symbolic_leaves
+from graphnn.keras.layers.symbolic import Call, KerasTensor
 from graphnn.keras.models.functional import LayerGraph
 from graphnn.keras.models.operations import (
     KerasOperation,
     constant_entry,
+    extra_arguments,
     is_operation,
     operation_entry,
     operation_from,
@@ -51,6 +52,7 @@ def _call_entry(call: Call, graph: LayerGraph) -> dict[str, Any]:
     args: list[Any] = [_argument(arg, graph) for arg in call.args]
     if takes_list(call.layer):
         args = [args]
+    args += [_argument(value, graph) for value in extra_arguments(call.layer)]
     return {"args": args, "kwargs": {k: _argument(v, graph) for k, v in call.kwargs.items()}}
 
 
@@ -77,6 +79,8 @@ def _argument(value: Any, graph: LayerGraph) -> Any:
         return value
     if isinstance(value, slice):
         return _slice_entry(value)
+    if value is ...:
+        return {"class_name": "__ellipsis__", "config": {}}
     raise ArgumentError(
         "the config of a model",
         received=f"the argument {value!r:.60} of a layer's call",
@@ -250,8 +254,3 @@ def takes_graph(cls: type) -> bool:
     names = [p.name for p in parameters]
     free = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
     return free or names[:2] == ["inputs", "outputs"]
-
-
-def used_layers(structure: Any) -> list[Any]:
-    """The layers whose outputs are in a structure."""
-    return [tensor.source.layer for tensor in symbolic_leaves(structure)]

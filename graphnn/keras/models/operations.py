@@ -77,6 +77,9 @@ class KerasOperation(Layer):
     def _cast_inputs(self, values: Any) -> Any:
         return values
 
+    def _mark(self, inputs: Any, outputs: Any, mask: Any) -> None:
+        """Masks end at single ops."""
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The operation's value."""
         settings = {_SETTINGS.get(k, k): v for k, v in self.settings.items()}
@@ -121,12 +124,25 @@ def _entry(module: str, class_name: str, config: dict[str, Any]) -> dict[str, An
 def _in_keras(layer: OpLayer) -> tuple[tuple[str, str], dict[str, Any]] | None:
     """Module, class and settings of the Keras operation that is the same, if there is one."""
     op: Any = layer.op
-    if not fields(op):
-        return (_SAME[op.name], {}) if op.name in _SAME else None
+    if op.name in _SAME and not fields(op):
+        return _SAME[op.name], {}
     if op.name == "concat":
         return (NUMPY, "Concatenate"), {"axis": op.axis}
-    if op.name == "softmax":
-        return (NN, "Softmax"), {"axis": op.axis}
+    if op.name in ("softmax", "log_softmax"):
+        name = "Softmax" if op.name == "softmax" else "LogSoftmax"
+        return (NN, name), {"axis": op.axis}
+    if op.name == "matmul" and not (op.transpose_a or op.transpose_b):
+        return (NUMPY, "Matmul"), {}
+    if op.name == "gelu":
+        return (NN, "Gelu"), {"approximate": op.approximate}
+    if op.name == "cast":
+        return ("keras.src.ops.core", "Cast"), {"dtype": op.dtype}
+    if op.name == "stack":
+        return (NUMPY, "Stack"), {"axis": op.axis}
+    if op.name == "where":
+        return (NUMPY, "Where"), {}
+    if op.name == "slice" and _slices(layer) is not None:
+        return (NUMPY, "GetItem"), {}
     if op.name == "permute_dims":
         return (NUMPY, "Transpose"), {"axes": list(op.axes)}
     if op.name in ("mean", "sum", "max", "min"):
@@ -142,7 +158,38 @@ def _in_keras(layer: OpLayer) -> tuple[tuple[str, str], dict[str, Any]] | None:
 
 def takes_list(layer: Any) -> bool:
     """Whether Keras gives the operation its tensors in one list."""
-    return isinstance(layer, OpLayer) and layer.op.name == "concat"
+    return isinstance(layer, OpLayer) and layer.op.name in ("concat", "stack")
+
+
+def _slices(layer: OpLayer) -> list[slice] | None:
+    """The slices of an op that slices, where they do not depend on symbolic sizes."""
+    op: Any = layer.op
+    found = []
+    for start, step, size, extent in zip(
+        op.starts, op.steps, op.shape, layer.types[0].shape, strict=True
+    ):
+        end = extent - (start + size) if step == 1 else 0
+        if start == 0 and step == 1 and size == extent:
+            found.append(slice(None))
+        elif step == 1 and isinstance(start, int) and isinstance(end, int):
+            found.append(slice(start, -end or None) if isinstance(extent, Size) else _upto(start, size))
+        elif step > 0 and all(isinstance(v, int) for v in (start, size)):
+            found.append(slice(start, start + (size - 1) * step + 1, step))
+        else:
+            return None
+    return found
+
+
+def _upto(start: int, size: int) -> slice:
+    return slice(start, start + size)
+
+
+def extra_arguments(layer: Any) -> list[Any]:
+    """What Keras gives the operation after its tensors."""
+    if isinstance(layer, OpLayer) and layer.op.name == "slice":
+        slices = _slices(layer)
+        return [] if slices is None else [slices]
+    return []
 
 
 def operation_from(entry: dict[str, Any]) -> Layer:

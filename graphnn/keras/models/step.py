@@ -7,8 +7,10 @@ from typing import Any
 
 from graphnn import tree
 from graphnn.function import function
+from graphnn.keras.layers.preprocess_host import TextStep
 from graphnn.keras.models.data import Leaves, rebuild
 from graphnn.signature import TensorSpec
+from graphnn.strings import is_string
 
 Run = Callable[..., Any]
 
@@ -23,9 +25,15 @@ class Step:
     def __init__(self, step: Callable[[Any], Any], name: str) -> None:
         self._step, self._name = step, name
         self._runs: dict[Any, tuple[tuple[TensorSpec, ...], Run]] = {}
+        self._text = TextStep(step, Step, name)
 
     def bind(self, structure: Any, leaves: Leaves) -> Run:
-        """The step for data of one structure: a function of the tuple of leaves (without None)."""
+        """The step for data of one structure: a function of the tuple of leaves (without None).
+
+        Where leaves are text, layers that take text run on the host, before the compiled program.
+        """
+        if any(is_string(leaf) for leaf in leaves):
+            return self._text.bind(structure, leaves)
         key = (
             str(tree.map_structure(lambda leaf: leaf is not None, structure)),
             tuple((leaf.dtype, len(leaf.shape)) for leaf in leaves),
@@ -52,7 +60,7 @@ class Step:
     def graph(self) -> Any:
         """The graph of the latest trace after all passes, or None before the first step."""
         made = [c for _, run in self._runs.values() for c in getattr(run, "concretes", ())]
-        return made[-1].compiled.graph if made else None
+        return made[-1].compiled.graph if made else self._text.graph()
 
 
 def _widened(spec: TensorSpec | None, leaf: Any) -> TensorSpec:

@@ -1,0 +1,72 @@
+"""NVIDIA's compiler takes every generated kernel; no GPU and no headers are needed."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import batched
+
+import pytest
+
+from graphnn.compiler.codegen.cuda import PRELUDE, Options
+from graphnn.runtime.cuda import nvrtc
+from tests.cuda import samples
+from tests.cuda.running import built
+from tests.cuda.test_schedules import cross_entropy, layer_norm
+from tests.graphs import Builder
+
+pytestmark = pytest.mark.skipif(bool(nvrtc.why_not()), reason=nvrtc.why_not())
+BATCH = 20
+
+
+def compile_all(kernels: dict[str, str], architecture: str) -> None:
+    texts = ["\n".join([PRELUDE, *batch]) for batch in batched(kernels.values(), BATCH)]
+    with ThreadPoolExecutor(2) as pool:
+        codes = list(pool.map(lambda t: nvrtc.compile_cubin(t, architecture), texts))
+    assert all(code.startswith(b"\x7fELF") for code in codes)
+
+
+def test_kernels_of_all_ops() -> None:
+    compile_all(samples.kernels(False), "sm_90")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_kernels_of_all_ops_in_every_dtype(architecture: str) -> None:
+    compile_all(samples.kernels(True), architecture)
+
+
+def test_an_error_shows_the_compilers_words() -> None:
+    with pytest.raises(nvrtc.NvrtcError, match='identifier "x" is undefined'):
+        nvrtc.compile_cubin("__global__ void k() { x = 1; }", "sm_90")
+
+
+def test_wide_indices_compile() -> None:
+    b = Builder()
+    x = b.input(6, 50)
+    text = built(b.graph(b.ops.softmax(x, axis=1), b.ops.sum(x, axes=(0,)))).device.text
+    assert nvrtc.compile_cubin(text, "sm_90", ["GNN_WIDE"]) != nvrtc.compile_cubin(text, "sm_90")
+
+
+def test_cross_entropy_stages_its_row_in_16_byte_copies() -> None:
+    """A row of 100 kB of bfloat16 is read from global memory once, by asynchronous copies."""
+    b = Builder()
+    logits, labels = b.input(8192, 50257, dtype="bfloat16"), b.input(8192, dtype="int32")
+    device = built(b.graph(*cross_entropy(b, logits, labels)), Options()).device
+    launch = next(
+        a for run in device.plan(()).steps for a in run.launches if a.shared  # type: ignore[union-attr]
+    )
+    assert launch.threads == 512 and 2 * launch.shared <= 226 << 10  # two blocks a processor
+    ptx = nvrtc.compile_ptx(device.text, "compute_90")
+    assert "cp.async.cg.shared.global" in ptx and "ld.shared.v4" in ptx and "st.global.v4" in ptx
+
+
+def test_layer_norm_reads_and_writes_in_16_byte_packs() -> None:
+    b = Builder()
+    x, g = b.input(8192, 1024), b.input(8192, 1024)
+    scale, offset = b.input(1024), b.input(1024)
+    device = built(b.graph(*layer_norm(b, x, scale, offset, g)), Options()).device
+    assert len(device.program.steps) == 1
+    ptx = nvrtc.compile_ptx(device.text, "compute_90")
+    rows = ptx.split("_finish")[-1]
+    assert "ld.global.v4" in ptx or "ld.global.nc.v4" in ptx
+    assert "st.global.v4" in rows or "st.global.v4" in ptx
