@@ -99,8 +99,9 @@ class Flags:
         self.version += 1
 
     def values(self) -> tuple[tuple[str, Hashable], ...]:
-        """Names and values of all settings."""
-        return tuple((name, read()) for name, read in self._read.items())
+        """Names and values of all settings; one that is None is not in force."""
+        pairs = ((name, read()) for name, read in self._read.items())
+        return tuple(pair for pair in pairs if pair[1] is not None)
 
 
 FLAGS = Flags()

@@ -48,7 +48,20 @@ def is_string_dtype(dtype: Any) -> bool:
     >>> is_string_dtype("string"), is_string_dtype("float32")
     (True, False)
     """
-    return dtype is str or isinstance(dtype, StringDType) or (dtype.__class__ is str and dtype == "string")
+    return (
+        dtype is str
+        or isinstance(dtype, StringDType)
+        or (dtype.__class__ is str and dtype == "string")
+    )
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype; NumPy's own name of the dtype of strings is another one.
+
+    >>> dtype_name(string)
+    'string'
+    """
+    return "string" if is_string_dtype(dtype) else str(dtype.name)
 
 
 def is_string(value: Any) -> bool:
@@ -209,7 +222,9 @@ _LOWER = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 _UPPER = bytes.maketrans(bytes(range(97, 123)), bytes(range(65, 91)))
 
 
-def _cased(value: Any, table: bytes, whole: Callable[[str], str], encoding: str, name: str) -> Tensor:
+def _cased(
+    value: Any, table: bytes, whole: Callable[[str], str], encoding: str, name: str
+) -> Tensor:
     if encoding.lower() in ("utf-8", "utf8"):
         return _each(whole, value, name)
     array = text_array(value, f"strings.{name}")
@@ -346,7 +361,11 @@ def _check_unit(unit: str, name: str) -> None:
 
 
 def as_string(
-    input: Any, precision: int = -1, scientific: bool = False, shortest: bool = False, name: Any = None
+    input: Any,
+    precision: int = -1,
+    scientific: bool = False,
+    shortest: bool = False,
+    name: Any = None,
 ) -> Tensor:
     """Numbers as text: "true" and "false" for bools, six decimals for floats.
 

@@ -1,9 +1,10 @@
-"""A graph to a program for a GPU: groups lowered, printed as CUDA C, steps ordered, launches counted."""
+"""A graph to a program for a GPU: groups lowered and printed as CUDA C, launches counted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from graphnn.compiler.codegen.cuda import PRELUDE, CudaText, Options, print_cuda
@@ -29,6 +30,7 @@ from graphnn.runtime.device import (
 BLOCKS_A_PROCESSOR = 2  # of kernels with results over all rows
 RESERVED_SHARED = 1 << 10  # bytes that the driver and small arrays take
 GEMM = "gemm"
+MANY = "_many"  # ending of the entry that runs several segments
 
 
 @dataclass
@@ -61,11 +63,21 @@ def build_device_program(
     target = Target(threads=options.parts)
     assembly = _Assembly(graph, partition, _order(graph, partition, works), target)
     program = assembly.built().program
-    many = {_text(s[0]).name: _text(s[0]).many for s in assembly.steps if len(s) > 1}
-    texts = {name: text + many.get(name, "") for name, text in program.modules if name != GEMM}
+    program = replace(program, modules=tuple(_modules(program.modules, assembly.steps)))
     plan = _Plans(assembly, program.symbols)
-    program = replace(program, modules=tuple(texts.items()))
     return DeviceBuilt(DeviceProgram(program, PRELUDE, plan), partition, assembly.steps)
+
+
+def _modules(
+    modules: tuple[tuple[str, str], ...], steps: list[list[Work]]
+) -> Iterator[tuple[str, str]]:
+    """Texts of the kernels; those that run several segments have one more entry, and its name."""
+    many = {_text(s[0]).name: _text(s[0]).many for s in steps if len(s) > 1}
+    for name, text in modules:
+        if name in many:
+            yield f"{name}{MANY}", text + many[name]
+        elif name != GEMM:
+            yield name, text
 
 
 def _work(partition: Partition, group: Group, options: Options) -> Work:
@@ -154,7 +166,7 @@ def _run(step: list[Work], env: Mapping[Any, Any]) -> StepRun:
         firsts.append(total)
         total += sum(launch.blocks for launch in _launches(work, env))
     rule = _text(first).rules[0]
-    name = f"{first.text.name}_many"
+    name = f"{first.text.name}{MANY}"
     launch = Launch(name, total, rule.threads, int(substitute(rule.shared, env)))
     return KernelRun((launch,), rows, sizes, (*firsts, total))
 
@@ -183,9 +195,6 @@ def _product_run(kernel: Kernel, p: Product, env: Mapping[Any, Any]) -> ProductR
         own = {**env, kernel.row: t} if kernel.row is not None else dict(env)
         a, b, c = (int(substitute(v, own)) for v in p.at)
         offsets.append((a, b, c))
-    steps = {
-        tuple(y - x for x, y in zip(a, b, strict=True))
-        for a, b in zip(offsets, offsets[1:], strict=False)
-    }
+    steps = {tuple(y - x for x, y in zip(a, b, strict=True)) for a, b in pairwise(offsets)}
     stride = steps.pop() if len(steps) == 1 else None
     return ProductRun(m, n, k, p.transpose, tuple(offsets), stride)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from graphnn.compiler.codegen.scalar import Scalar
-from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Size, Symbol, Var
+from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Size, Symbol, Var, bounds
 from graphnn.compiler.ir.types import DType, bfloat16, bool_, float16, is_float
 
 _STORED = {bool_: "bool", float16: "f16", bfloat16: "bf16"}
@@ -107,8 +107,15 @@ class ScalarPrinter:
         if isinstance(a, Dynamic):
             return f"(idx){self.value(a.value)}"
         if isinstance(a, FloorDiv):
-            return f"({self.factor(a.numerator)} / {self.factor(a.denominator)})"
+            return self.quotient(a)
         raise TypeError(a)
+
+    def quotient(self, a: FloorDiv) -> str:
+        """Floor division; C's own rounds towards zero."""
+        least, _ = bounds(a.numerator)
+        if least is not None and least >= 0:
+            return f"({self.factor(a.numerator)} / {self.factor(a.denominator)})"
+        return f"floor_div<idx>({self.index(a.numerator)}, {self.index(a.denominator)})"
 
     # ---- scalars -----------------------------------------------------------------------
 

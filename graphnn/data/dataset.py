@@ -33,8 +33,8 @@ class Dataset:
     """A sequence of elements that is computed while it is iterated over, larger than memory or
     without end if need be.
 
-    An element is a tensor, or a tuple, dict or dataclass of tensors; text comes as NumPy arrays of
-    `StringDType`. A list is one tensor. Each method gives a new Dataset. Iterating again starts
+    An element is a tensor, or a tuple, dict or dataclass of tensors; text comes as tensors of
+    strings. A list is one tensor. Each method gives a new Dataset. Iterating again starts
     again.
 
     Functions given to `map`, `filter` and others get the parts of a tuple as arguments and run

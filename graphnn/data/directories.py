@@ -249,8 +249,9 @@ class _Plan:
         both = parts.get(self.subset, [training, validation])
         made = [self._dataset(part, read, seed) for part in both]
         if verbose and self.subset is not None:
-            counts = " and ".join(str(len(part.paths)) for part in both)
-            sys.stdout.write(f"Using {counts} files for {self.subset}.\n")
+            names = ("training", "validation") if self.subset == "both" else (self.subset,)
+            for name, part in zip(names, both, strict=True):
+                sys.stdout.write(f"Using {len(part.paths)} files for {name}.\n")
         return made[0] if len(made) == 1 else tuple(made)
 
     def _parts(self, found: Labelled, seed: int) -> tuple[Labelled, Labelled]:

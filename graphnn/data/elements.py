@@ -1,7 +1,7 @@
 """Elements of a dataset: tuples, dicts and dataclasses of arrays, wrapped in Tensors for users.
 
 Inside a pipeline a leaf is a NumPy array (0-d for a single value), a string one of NumPy's
-`StringDType`. Users see Tensors; strings stay NumPy arrays. A list is one array, as in TensorFlow.
+`StringDType`. Users see Tensors. A list is one array, as in TensorFlow.
 """
 
 from __future__ import annotations

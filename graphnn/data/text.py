@@ -126,7 +126,7 @@ class TextLineDataset(Dataset):
             filenames = Dataset(Gather(Arrays(paths)))
 
         def read(path: Any) -> Dataset:
-            return Dataset(Lines([str(path)], compression_type))
+            return Dataset(Lines(names(path, subject), compression_type))
 
         call = Call(read, subject)
         cycle = max(1, workers)

@@ -116,8 +116,7 @@ class Lockstep:
     def _next(self, rank: int) -> int:
         if self._failed:
             return 0
-        rest = (*range(rank + 1, self.count), 0)
-        return next(r for r in rest if r == 0 or not self._done[r])
+        return next((r for r in range(rank + 1, self.count) if not self._done[r]), 0)
 
     def _abandon(self) -> None:
         self._abandoned = True

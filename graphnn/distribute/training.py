@@ -89,9 +89,15 @@ def merged(method: Callable[..., Any]) -> Callable[..., Any]:
 # be such that its weighted sum is that of the global batch; a plain mean is so already.
 
 
+def _context() -> Any:
+    """The replica that runs, if there are others."""
+    context = state.replica
+    return None if context is None or context.active == 1 else context
+
+
 def part_of_mean(mean: Any, count: Any) -> Any:
     """A mean over `count` values of this replica, as a part of the mean over all replicas."""
-    context = state.replica
+    context = _context()
     if context is None or context.share is not None:
         return mean
     return part_of_ratio(mean, convert(count, mean.dtype))
@@ -99,7 +105,7 @@ def part_of_mean(mean: Any, count: Any) -> Any:
 
 def part_of_sum(total: Any) -> Any:
     """A sum over this replica's values, as a part of the sum over all replicas."""
-    context = state.replica
+    context = _context()
     if context is None or context.share is None:
         return total
     return total / cast(context.share, total.dtype)
@@ -110,7 +116,7 @@ def part_of_ratio(ratio: Any, below: Any) -> Any:
 
     below: the replica's own denominator, a 0-d tensor.
     """
-    context = state.replica
+    context = _context()
     if context is None:
         return ratio
     whole = context.all_reduce(ReduceOp.SUM, below)
@@ -150,7 +156,7 @@ def scale_regularization_loss(regularization_loss: Any) -> Any:
     total, *rest = list(items) if isinstance(items, list | tuple) else [items]
     for item in rest:
         total = total + item
-    context = state.replica
+    context = _context()
     if context is None or context.share is not None:
         return convert(total)
     return convert(total) / context.active

@@ -116,7 +116,8 @@ class SyncOnReadVariable(DistributedVariable):
 
     def _part(self) -> Variable:
         """The copy of the replica that runs."""
-        return self.parts[state.replica.replica_id_in_sync_group]
+        number: int = state.replica.replica_id_in_sync_group
+        return self.parts[number]
 
     def _tensor(self) -> Tensor:
         if state.replica is not None:

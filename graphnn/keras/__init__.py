@@ -17,12 +17,14 @@ from graphnn.keras import (
     utils,
 )
 from graphnn.keras.layers import Input, Layer
+from graphnn.keras.layers.symbolic import KerasTensor
 from graphnn.keras.mixed_precision import DTypePolicy
 from graphnn.keras.models import Model, Sequential
 
 __all__ = [
     "DTypePolicy",
     "Input",
+    "KerasTensor",
     "Layer",
     "Model",
     "Sequential",

@@ -8,14 +8,21 @@ from graphnn import nn, ops
 from graphnn.keras.registry import Registry
 
 __all__ = [
+    "celu",
     "deserialize",
     "elu",
     "exponential",
     "gelu",
     "get",
+    "glu",
+    "hard_shrink",
     "hard_sigmoid",
+    "hard_silu",
+    "hard_swish",
+    "hard_tanh",
     "leaky_relu",
     "linear",
+    "log_sigmoid",
     "log_softmax",
     "mish",
     "relu",
@@ -24,11 +31,17 @@ __all__ = [
     "serialize",
     "sigmoid",
     "silu",
+    "soft_shrink",
     "softmax",
     "softplus",
     "softsign",
+    "sparse_plus",
+    "sparse_sigmoid",
+    "squareplus",
     "swish",
     "tanh",
+    "tanh_shrink",
+    "threshold",
 ]
 
 _registry = Registry("activations")
@@ -141,6 +154,84 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 
 
 @_registry.register()
+def celu(x: Any, alpha: float = 1.0) -> Any:
+    """x where positive, `alpha * (exp(x / alpha) - 1)` elsewhere: smooth for every alpha."""
+    return ops.where(x > 0, x, ops.expm1(ops.minimum(x, 0.0) / alpha) * alpha)
+
+
+@_registry.register()
+def glu(x: Any, axis: int = -1) -> Any:
+    """The first half of x along an axis times the sigmoid of the second half.
+
+    >>> glu(graphnn.constant([[2.0, 4.0, 0.0, 0.0]])).numpy().tolist()
+    [[1.0, 2.0]]
+    """
+    value, gate = ops.split(x, 2, axis=axis)
+    return value * nn.sigmoid(gate)
+
+
+@_registry.register()
+def hard_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """x where `|x| > threshold`, 0 elsewhere."""
+    return ops.where(ops.abs(x) > threshold, x, ops.zeros_like(x))
+
+
+@_registry.register()
+def soft_shrink(x: Any, threshold: float = 0.5) -> Any:
+    """x moved by `threshold` towards 0, and 0 where it would pass it."""
+    return ops.sign(x) * nn.relu(ops.abs(x) - threshold)
+
+
+@_registry.register()
+def tanh_shrink(x: Any) -> Any:
+    """`x - tanh(x)`."""
+    return x - ops.tanh(x)
+
+
+@_registry.register("hard_swish")
+def hard_silu(x: Any) -> Any:
+    """`x * hard_sigmoid(x)`."""
+    return x * hard_sigmoid(x)
+
+
+@_registry.register()
+def hard_tanh(x: Any) -> Any:
+    """x kept in -1 to 1."""
+    return ops.clip(x, -1.0, 1.0)
+
+
+@_registry.register()
+def log_sigmoid(x: Any) -> Any:
+    """`log(sigmoid(x))`, without overflow."""
+    return -nn.softplus(-x)
+
+
+@_registry.register()
+def sparse_plus(x: Any) -> Any:
+    """0 up to -1, x from 1 on, `(x + 1) ** 2 / 4` in between."""
+    middle = ops.square(x + 1.0) * 0.25
+    return ops.where(x <= -1, ops.zeros_like(x), ops.where(x < 1, middle, x))
+
+
+@_registry.register()
+def sparse_sigmoid(x: Any) -> Any:
+    """`(x + 1) / 2` kept in 0 to 1."""
+    return ops.clip((x + 1.0) * 0.5, 0.0, 1.0)
+
+
+@_registry.register()
+def squareplus(x: Any, b: float = 4) -> Any:
+    """`(x + sqrt(x ** 2 + b)) / 2`: softplus without exponentials."""
+    return (x + ops.sqrt(ops.square(x) + float(b))) * 0.5
+
+
+@_registry.register()
+def threshold(x: Any, threshold: float, default_value: float) -> Any:
+    """x where it is above a threshold, a default value elsewhere."""
+    return ops.where(x > threshold, x, ops.full_like(x, default_value))
+
+
+@_registry.register()
 def exponential(x: Any) -> Any:
     """`exp(x)`."""
     return ops.exp(x)
@@ -159,3 +250,4 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 
 swish = silu
+hard_swish = hard_silu

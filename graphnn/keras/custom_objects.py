@@ -1,4 +1,4 @@
-"""Classes and functions of users by name: the only ones, beside Keras' own, that a file may name."""
+"""Classes and functions of users by name: beside Keras' own the only ones that a file may name."""
 
 from __future__ import annotations
 

@@ -43,10 +43,12 @@ _by_address: dict[tuple[str, str], Any] = {}
 
 
 class _Sharing(threading.local):
-    """While a whole model is converted: configs by object, or objects by number."""
+    """While a whole model is converted: how often each object was met and which are known to be
+    met more than once, or objects by number."""
 
     def __init__(self) -> None:
-        self.configs: dict[int, tuple[Any, Config]] | None = None
+        self.met: dict[int, int] | None = None
+        self.shared: dict[int, int] = {}
         self.objects: dict[int, Any] | None = None
 
 
@@ -55,13 +57,29 @@ _SHARING = _Sharing()
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Inside, an object that is met twice stays one object."""
-    before = _SHARING.configs, _SHARING.objects
-    _SHARING.configs, _SHARING.objects = {}, {}
+    """Inside, configs with one number become one object."""
+    before = _SHARING.objects
+    _SHARING.objects = {}
     try:
         yield
     finally:
-        _SHARING.configs, _SHARING.objects = before
+        _SHARING.objects = before
+
+
+def serialize_whole(obj: Any) -> Any:
+    """`serialize_keras_object` with a number in the configs of each object that is met twice."""
+    before = _SHARING.met, _SHARING.shared
+    try:
+        counts: dict[int, int] = {}
+        _SHARING.met, _SHARING.shared = counts, {}
+        config = serialize_keras_object(obj)
+        often = [key for key, count in counts.items() if count > 1]
+        if often:
+            _SHARING.shared = {key: number for number, key in enumerate(often)}
+            config = serialize_keras_object(obj)
+    finally:
+        _SHARING.met, _SHARING.shared = before
+    return config
 
 
 # ---- who is who ---------------------------------------------------------------------------------
@@ -219,17 +237,11 @@ def serialize_object(item: Any) -> Config:
         if found:
             config[key] = serialize_keras_object(found)
     if hasattr(item, "weights"):
-        _note_shared(item, config)
+        if _SHARING.met is not None:
+            _SHARING.met[id(item)] = _SHARING.met.get(id(item), 0) + 1
+        if id(item) in _SHARING.shared:
+            config["shared_object_id"] = _SHARING.shared[id(item)]
     return config
-
-
-def _note_shared(item: Any, config: Config) -> None:
-    if _SHARING.configs is None:
-        return
-    known = _SHARING.configs.setdefault(id(item), (item, config))[1]
-    if known is not config:
-        number = known.setdefault("shared_object_id", len(_SHARING.configs))
-        config["shared_object_id"] = number
 
 
 # ---- configs to objects -------------------------------------------------------------------------

@@ -8,14 +8,40 @@ from typing import Any
 import numpy as np
 
 from graphnn import random
+from graphnn.data.directories import image_dataset_from_directory, text_dataset_from_directory
+from graphnn.keras.custom_objects import (
+    CustomObjectScope,
+    custom_object_scope,
+    get_custom_objects,
+    get_registered_name,
+    get_registered_object,
+    register_keras_serializable,
+)
 from graphnn.keras.models.data import pack_x_y_sample_weight, unpack_x_y_sample_weight
+from graphnn.keras.models.plot import model_to_svg, plot_model
+from graphnn.keras.models.pydataset import PyDataset
+from graphnn.keras.serialization import deserialize_keras_object, serialize_keras_object
 
 __all__ = [
+    "CustomObjectScope",
+    "custom_object_scope",
+    "deserialize_keras_object",
+    "get_custom_objects",
+    "get_registered_name",
+    "get_registered_object",
+    "image_dataset_from_directory",
+    "model_to_svg",
     "pack_x_y_sample_weight",
+    "plot_model",
+    "register_keras_serializable",
+    "serialize_keras_object",
     "set_random_seed",
+    "text_dataset_from_directory",
     "to_categorical",
     "unpack_x_y_sample_weight",
 ]
+
+Sequence = PyDataset  # its name in Keras 2
 
 
 def set_random_seed(seed: int) -> None:

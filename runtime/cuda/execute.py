@@ -137,7 +137,7 @@ def entry_names(device: DeviceProgram) -> list[str]:
 def why_not_captured(device: DeviceProgram) -> str:
     """Why a program cannot be one graph, or the empty string."""
     hosts = [s.title for s in device.program.steps if s.host is not None]
-    return f"{hosts[0]} runs on the host" if hosts else ""
+    return f"{hosts[0].split()[0]} runs on the host" if hosts else ""
 
 
 class _Instance:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,12 +31,15 @@ _TEAMS = re.compile(r"__sync|_reduce<|block_scan<|__ballot|__any")
 
 def why_not() -> str:
     """Why nothing can be emulated here, or the empty string."""
-    return "" if shutil.which("g++") else "the emulation of CUDA needs g++"
+    fits = shutil.which("g++") and sys.platform != "win32"
+    return "" if fits else "the emulation of CUDA needs g++ on a POSIX system"
 
 
 def build(modules: Iterable[tuple[str, str]], wide: bool = False) -> dict[str, Any]:
     """Entry functions by name, from kernel texts; each text is compiled once and kept on disk."""
     texts = dict(modules)
+    # A kernel with the entry for several segments is the same kernel without it, and more.
+    texts = {n: t for n, t in texts.items() if f"{n}_many" not in texts}
     missing = {n: t for n, t in texts.items() if (n, wide) not in _FUNCTIONS}
     names = list(missing)
     batches = [names[k : k + BATCH] for k in range(0, len(names), BATCH)]
@@ -49,9 +52,12 @@ def build(modules: Iterable[tuple[str, str]], wide: bool = False) -> dict[str, A
 
 
 _FUNCTIONS: dict[tuple[str, bool], dict[str, Any]] = {}
+_BY_ENTRY: dict[tuple[str, bool], Any] = {}
 
 
 def _compile(batch: Sequence[tuple[str, str]], wide: bool) -> None:
+    import fcntl  # not on Windows, where nothing is emulated
+
     text = source(batch, wide)
     digest = hashlib.sha256((HEADER.read_text() + text + " ".join(FLAGS)).encode()).hexdigest()
     path = CACHE / f"{digest[:24]}.so"
@@ -66,7 +72,7 @@ def _compile(batch: Sequence[tuple[str, str]], wide: bool) -> None:
         for entry in _ENTRY.findall(code):
             function = getattr(library, f"run_{entry}")
             function.restype = ctypes.c_char_p
-            own[entry] = function
+            own[entry] = _BY_ENTRY[entry, wide] = function
         _FUNCTIONS[name, wide] = own
 
 
@@ -104,7 +110,7 @@ class EmulatedDriver:
         self._guards: list[np.ndarray[Any, Any]] = []
 
     def compile(self, text: str, entries: Sequence[str], wide: bool) -> dict[str, Any]:
-        raise TypeError("programs are compiled together, by `functions_of`")
+        return {e: _BY_ENTRY[e, wide] for e in entries}  # compiled before, by `build_all`
 
     def launch(
         self, function: Any, blocks: int, threads: int, shared: int, arguments: Sequence[Any]
@@ -181,20 +187,6 @@ def _at(address: int, size: int, dtype: np.dtype[Any]) -> Any:
     if not nbytes:
         return np.empty(0, dtype)
     return np.frombuffer((ctypes.c_char * nbytes).from_address(address), dtype)
-
-
-class EmulatedProgram(EmulatedDriver):
-    """A driver that knows the kernels of programs that were built together."""
-
-    def compile(self, text: str, entries: Sequence[str], wide: bool) -> dict[str, Any]:
-        return {e: _entry(e, wide) for e in entries}
-
-
-def _entry(name: str, wide: bool) -> Any:
-    for (_, w), functions in _FUNCTIONS.items():
-        if w == wide and name in functions:
-            return functions[name]
-    raise KeyError(name)
 
 
 def build_all(programs: Iterable[DeviceProgram], wide: bool = False) -> None:

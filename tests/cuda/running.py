@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from graphnn.compiler.ir.graph import Graph
 from graphnn.compiler.ir.types import is_float
 from graphnn.compiler.passes.pipeline import Pipeline
 from graphnn.runtime.cuda.execute import DeviceExecutable
+from graphnn.runtime.device import DeviceProgram
 from tests.cuda import emulate
 
 # Few parts and packs from the first element on: small arrays reach every path of a kernel.
@@ -25,11 +27,18 @@ def built(graph: Graph, options: Options = SMALL, fused: bool = True) -> DeviceB
     return build_device_program(Pipeline().run(graph), options, fused)
 
 
-def run(made: DeviceBuilt, arrays: Sequence[Any], order: int = 0, times: int = 2) -> list[Any]:
+def run(
+    made: DeviceBuilt,
+    arrays: Sequence[Any],
+    order: int = 0,
+    times: int = 2,
+    wide: bool = False,
+) -> list[Any]:
     """Results of the last of some runs; the second one is a captured graph."""
-    emulate.build_all([made.device])
-    driver = emulate.EmulatedProgram(order)
-    executable = DeviceExecutable(made.device, driver)
+    emulate.build_all([made.device], wide)
+    driver = emulate.EmulatedDriver(order)
+    device = with_wide_indices(made.device) if wide else made.device
+    executable = DeviceExecutable(device, driver)
     results: list[Any] = []
     for _ in range(times):
         results = executable.run([driver.array(a) for a in arrays])
@@ -37,11 +46,16 @@ def run(made: DeviceBuilt, arrays: Sequence[Any], order: int = 0, times: int = 2
     return results
 
 
-def check(graph: Graph, arrays: Sequence[Any], made: DeviceBuilt, rtol: float = 2e-5) -> None:
+def with_wide_indices(device: DeviceProgram) -> DeviceProgram:
+    """The program as if it had a buffer that needs them."""
+    return replace(device, plan=lambda sizes: replace(device.plan(sizes), wide=True))
+
+
+def check(made: DeviceBuilt, arrays: Sequence[Any], rtol: float = 2e-5, wide: bool = False) -> None:
     """Emulated values are those of the interpreter, in both orders of threads, bit for bit."""
     with np.errstate(all="ignore"):
         want, _ = interpret(made.partition.graph, arrays)
-    first, second = run(made, arrays, 0), run(made, arrays, 1)
+    first, second = run(made, arrays, 0, wide=wide), run(made, arrays, 1, wide=wide)
     for got, again, value in zip(first, second, want, strict=True):
         assert (got.shape, got.dtype) == (value.shape, value.dtype)
         assert got.tobytes() == again.tobytes(), "the order of threads changes the result"

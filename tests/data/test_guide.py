@@ -85,7 +85,7 @@ def test_preprocessing_as_part_of_the_pipeline() -> None:
     words = {"sample": 2, "the": 3, "this": 4, "is": 5}
 
     def vectorizer(text: Any) -> Any:
-        rows = [str(row[0]).lower().strip(".").split() for row in text]
+        rows = [row[0].lower().strip(".").split() for row in text.tolist()]
         longest = max(map(len, rows))
         return np.array([[words.get(w, 1) for w in r] + [0] * (longest - len(r)) for r in rows])
 

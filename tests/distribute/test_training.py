@@ -105,7 +105,10 @@ def test_a_custom_loop(strategy: MirroredStrategy, optimizer: str, kind: str) ->
 
 
 def test_a_step_is_one_program_with_one_reduction_of_gradients(strategy: MirroredStrategy) -> None:
-    model = in_scope(strategy, lambda: compiled("adam"))
+    with strategy.scope():
+        layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
+        model = keras.Sequential([keras.layers.Input((8,)), *layers])
+        model.compile("adam", crossentropy(), metrics=["accuracy"])
     x, y = data(2 * BATCH)
     model.fit(x, y, batch_size=BATCH, verbose=0)
     stepper = model._stepper("train")
@@ -324,3 +327,41 @@ def test_a_batch_size_below_the_number_of_replicas(strategy: MirroredStrategy) -
     model = in_scope(strategy, lambda: compiled("sgd"))
     with pytest.raises(ArgumentError, match="a batch of 1 for 2 replicas"):
         model.fit(*data(4), batch_size=1, verbose=0)
+
+
+def test_text_goes_through_the_host(strategy: MirroredStrategy) -> None:
+    texts = np.array(["a b", "b c", "a a", "c b", "a", "c c"])[:, None]
+    targets = np.arange(6.0, dtype="float32")[:, None]
+
+    def make() -> Any:
+        tf.random.set_seed(3)
+        words = keras.layers.TextVectorization(output_mode="count", vocabulary=["a", "b", "c"])
+        model = keras.Sequential([words, keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model
+
+    one, two = make(), in_scope(strategy, make)
+    dataset = tf.data.Dataset.from_tensor_slices((texts, targets)).batch(4)
+    for model in (one, two):
+        model.fit(dataset, epochs=3, verbose=0)
+    assert_same(one, two)
+
+
+def test_a_trained_model_is_saved_and_loaded(strategy: MirroredStrategy, tmp_path: Any) -> None:
+    pytest.importorskip("h5py")
+    with strategy.scope():
+        model = network(keras.layers.BatchNormalization())
+        model.compile("adam", crossentropy(), metrics=["accuracy"])
+    x, y = data(2 * BATCH)
+    model.fit(x, y, batch_size=BATCH, verbose=0)
+    file = tmp_path / "model.keras"
+    model.save(file)
+    for load in (
+        keras.models.load_model,
+        lambda f: in_scope(strategy, lambda: keras.models.load_model(f)),
+    ):
+        other = load(file)
+        for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert int(other.optimizer.iterations) == 2
+        other.fit(x, y, batch_size=BATCH, verbose=0)

@@ -45,8 +45,14 @@ def schedule(case):
 def optimizer(case):
     found = keras.optimizers.deserialize(case["config"])
     weights = [keras.Variable(w) for w in case["weights"]]
+    found.build(weights)
     for gradients in case["gradients"]:
-        found.apply([keras.ops.convert_to_tensor(g) for g in gradients], weights)
+        # The form without side effects: the other one of LossScaleOptimizer does not run on JAX.
+        state = [v.value for v in found.variables]
+        values = [w.value for w in weights]
+        new, state = found.stateless_apply(state, list(map(keras.ops.array, gradients)), values)
+        for variable, value in zip([*weights, *found.variables], [*new, *state], strict=True):
+            variable.assign(value)
     return {
         "values": [np.asarray(w) for w in weights],
         "state": [np.asarray(v) for v in found.variables],

@@ -47,7 +47,15 @@ def finish(kind: str, folder: Path) -> dict[str, Any]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("kind", ["arrays", "dataset", "generator", "eager"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "arrays",
+        "dataset",
+        pytest.param("generator", marks=pytest.mark.slow),
+        pytest.param("eager", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_twice_and_resumed(kind: str, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()

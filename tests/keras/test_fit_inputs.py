@@ -263,3 +263,29 @@ def test_logs_of_batches_are_read_only_when_asked_for() -> None:
     assert one.copy() == dict(one.items()) and repr(one) == repr(dict(one))
     loss = one["loss"]
     assert one.pop("loss") == loss and list(one) == ["accuracy"]
+
+
+def test_pydatasets_know_of_their_epochs() -> None:
+    class Data(keras.utils.PyDataset):
+        def __init__(self) -> None:
+            super().__init__(workers=2)
+            self.notes: list[Any] = []
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, number: int) -> Any:
+            self.notes.append(number)
+            return X[:8], Y[:8]
+
+        def on_epoch_begin(self) -> None:
+            self.notes.append("begin")
+
+        def on_epoch_end(self) -> None:
+            self.notes.append("end")
+
+    data = Data()
+    make_model().fit(data, epochs=2, shuffle=False, verbose=0)
+    assert data.notes == [0, *["begin", 0, 1, "end"] * 2] and data.num_batches == 2
+    data.notes.clear()
+    assert make_model().predict(data, verbose=0).shape == (16, 3)

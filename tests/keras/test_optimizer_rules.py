@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import graphnn as tf
+from graphnn import keras
 from graphnn.keras import optimizers as O
 
 State = dict[str, Any]
@@ -376,3 +377,41 @@ def test_own_optimizer_with_the_builders_of_keras_3() -> None:
         step(tf.constant([1.0]))
     assert float(w[0]) == 1.0 - 0.5 - 0.75
     assert len(optimizer.variables) == 3
+
+
+def fitted(optimizer: Any, run_eagerly: bool = False, policy: str = "float32") -> tuple[Any, Any]:
+    """A small model after a fit, and the mean loss of its epochs."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(96, 4)).astype("float32")
+    y = x @ rng.normal(size=(4, 2)).astype("float32")
+    keras.utils.set_random_seed(3)
+    layers = [keras.layers.Dense(8, activation="tanh", dtype=policy)]
+    model = keras.Sequential([*layers, keras.layers.Dense(2, dtype="float32")])
+    model.dtype_policy = keras.DTypePolicy(policy)
+    model.compile(optimizer, "mse", run_eagerly=run_eagerly)
+    history = model.fit(x, y, batch_size=16, epochs=4, shuffle=False, verbose=0)
+    return model, history.history["loss"]
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "lion", "ftrl", "adagrad", "rmsprop"])
+def test_fit_by_name(name: str) -> None:
+    (_, compiled), (_, eager) = fitted(name), fitted(name, run_eagerly=True)
+    np.testing.assert_allclose(compiled, eager, rtol=1e-4)
+    assert compiled[-1] < compiled[0]
+
+
+def test_float16_is_trained_with_a_loss_scale() -> None:
+    model, compiled = fitted(O.Adam(0.01), policy="mixed_float16")
+    assert isinstance(model.optimizer, O.LossScaleOptimizer)
+    assert float(model.optimizer.dynamic_scale) == 2.0**15
+    assert int(model.optimizer.step_counter) == 24 == int(model.optimizer.iterations)
+    _, plain = fitted(O.Adam(0.01))
+    np.testing.assert_allclose(compiled, plain, rtol=0.02)
+
+
+def test_fit_ends_with_the_mean_of_weights() -> None:
+    optimizer = O.SGD(0.05, use_ema=True, ema_momentum=0.5)
+    model, _ = fitted(optimizer)
+    for weight in model.trainable_weights:
+        mean = optimizer.slot("average", weight)
+        assert (mean.numpy() == weight.numpy()).all()

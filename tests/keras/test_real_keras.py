@@ -24,11 +24,17 @@ WORKER = Path(__file__).with_name("keras_worker.py")
 
 pytestmark = pytest.mark.skipif(not PYTHON, reason="GRAPHNN_KERAS_PYTHON is not set")
 
-# Where Keras' own formula differs from the definition, or fails.
+# Where Keras' own formula differs from the definition, or where it cannot be asked.
 APART = {
     # Keras multiplies (y_true - mean of y_pred) and not (y_true - mean of y_true).
     "metric concordance": "its covariance is taken around one mean",
+    "loss 26 categorical_generalized_cross_entropy": "Keras does not read its config",
+    "optimizer lamb": "Keras does not read its config",
 }
+FORGOTTEN = {
+    "Huber": {"delta"},
+    "CosineSimilarity": {"axis"},
+}  # settings left out of Keras' configs
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "adam clipnorm": {"clipnorm": 0.5},
@@ -146,7 +152,9 @@ def test_beside_keras(name: str, answers: Any) -> None:
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-6)
     again = module.deserialize(answer["config"])
     mine = module.deserialize(CASES[name]["config"])
-    assert again.get_config() == mine.get_config()
+    left_out = FORGOTTEN.get(type(mine).__name__, set())
+    a, b = ({k: v for k, v in m.get_config().items() if k not in left_out} for m in (again, mine))
+    assert a == b
     written = {k: v for k, v in answer["config"].items() if k in ("module", "class_name")}
     assert written.items() <= module.serialize(mine).items()
     lacking = answer["config"]["config"].keys() - mine.get_config().keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -228,6 +229,10 @@ def check_functional(case: Case) -> None:
     again = keras.Model.from_config(config)
     again.set_weights(model.get_weights())
     np.testing.assert_array_equal(again(x).numpy(), model(x).numpy())
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model")
+        read = keras.models.load_model(f"{folder}/model")
+    np.testing.assert_array_equal(read(x).numpy(), model(x).numpy())
 
 
 def check_mixed_precision(case: Case) -> None:

@@ -1,4 +1,4 @@
-"""Run by the interpreter that has real Keras 3: `real_keras.py write|read FOLDER`."""
+"""Run by the interpreter that has real Keras 3: `real_keras.py write|read|again FOLDER`."""
 
 from __future__ import annotations
 
@@ -48,14 +48,25 @@ def read(keras: Any, folder: Path, name: str) -> None:
     np.savez(folder / f"{name}.read.npz", **arrays)
 
 
+def again(keras: Any, folder: Path, name: str) -> None:
+    """A model of ours, what it predicts, and the model as real Keras writes it."""
+    model = keras.models.load_model(folder / f"{name}.keras")
+    with np.load(folder / f"{name}.npz") as file:
+        x = [file[f"x{i}"] for i in range(len(file.files))]
+    outputs = zoo.predictions(model, x if len(x) > 1 else x[0])
+    np.savez(folder / f"{name}.read.npz", **{f"out{i}": v for i, v in enumerate(outputs)})
+    model.save(folder / f"{name}.again.keras")
+
+
 def main(command: str, folder: Path) -> None:
     import keras
 
-    for name in NAMES:
-        if command == "read" and not (folder / f"{name}.keras").exists():
-            continue
+    names = NAMES
+    if command != "write":
+        names = [path.stem for path in folder.glob("*.keras")]
+    for name in names:
         try:
-            {"write": write, "read": read}[command](keras, folder, name)
+            {"write": write, "read": read, "again": again}[command](keras, folder, name)
         except Exception:  # the test of this one model shows it
             (folder / f"{name}.{command}.error").write_text(traceback.format_exc())
 

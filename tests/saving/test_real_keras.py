@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from graphnn import keras
+from tests.layers.harness import Case, make
+from tests.layers.test_all_layers import CASES
 from tests.saving import zoo
 
 pytest.importorskip("h5py")
 NAMES = [f.__name__ for f in zoo.MODELS] + list(zoo.OPTIMIZERS)
+
+LAYERS = [case for case in CASES if case.layer is not keras.layers.Lambda]
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +34,7 @@ def theirs(
 
 
 @pytest.fixture(scope="module")
-def ours(
-    real_keras: Callable[[str, Path], None], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def ours(real_keras: Callable[[str, Path], None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of files of ours, with what real Keras has made of them."""
     folder = tmp_path_factory.mktemp("ours")
     for name in NAMES:
@@ -71,7 +73,8 @@ def check_close(found: list[Any], wanted: list[Any], tolerance: float) -> None:
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Real Keras 3.15 cannot read its own file of a layer that is in two models.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "tied"])
 def test_files_of_real_keras_load_here(theirs: Path, name: str) -> None:
     check_error(theirs, name, "write")
     zoo.custom(keras)
@@ -85,6 +88,39 @@ def test_files_of_real_keras_load_here(theirs: Path, name: str) -> None:
     check_close(zoo.states(fresh), zoo.states(model), 0)
     if name in zoo.TRAINED_ON:
         check_close(zoo.train_on(model, x, y), arrays_of(saved, "after"), 1e-4)
+
+
+@pytest.fixture(scope="module")
+def one_layer(
+    real_keras: Callable[[str, Path], None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder of models of one layer each, with what real Keras has made of them."""
+    folder = tmp_path_factory.mktemp("layers")
+    for number, case in enumerate(LAYERS):
+        model = model_of(case)
+        model.save(folder / f"{number}.keras")
+        x = zoo.flat(case.inputs())
+        np.savez(folder / f"{number}.npz", **{f"x{i}": v for i, v in enumerate(x)})
+    real_keras("again", folder)
+    return folder
+
+
+def model_of(case: Case) -> Any:
+    dtype = "int32" if case.integers is not None else "float32"
+    inputs = [keras.Input(shape[1:], dtype=dtype) for shape in (case.shape, *case.more)]
+    given = inputs if case.more else inputs[0]
+    return keras.Model(given, make(case)(given))
+
+
+@pytest.mark.parametrize("number", range(len(LAYERS)), ids=lambda number: LAYERS[number].id)
+def test_each_layer_through_real_keras(one_layer: Path, number: int) -> None:
+    """Written here, read and written there, read here: the same outputs all the way."""
+    check_error(one_layer, str(number), "again")
+    x = LAYERS[number].inputs()
+    wanted = zoo.predictions(keras.models.load_model(one_layer / f"{number}.keras"), x)
+    check_close(arrays_of(one_layer / f"{number}.read.npz", "out"), wanted, 1e-5)
+    back = keras.models.load_model(one_layer / f"{number}.again.keras")
+    check_close(zoo.predictions(back, x), wanted, 0)
 
 
 @pytest.mark.parametrize("name", NAMES)

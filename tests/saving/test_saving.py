@@ -1,4 +1,4 @@
-"""Saving and loading without real Keras: formats, paths, states, and files that Keras has written."""
+"""Saving and loading without real Keras: formats, paths, states, and files that Keras wrote."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_models_come_back(name: str, tmp_path: Path) -> None:
             weight.assign(weight * 0)
         fresh.load_weights(weights)
         check_same(fresh, model, x)
-    if y is not None and name != "mlp":
+    if y is not None and name not in ("mlp", "two_ends"):  # dropout
         for one, two in zip(zoo.train_on(again, x, y), zoo.train_on(model, x, y), strict=True):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
@@ -164,11 +164,10 @@ def test_overwrite(tmp_path: Path) -> None:
     content = path.read_bytes()
     with pytest.raises(StateError, match="overwrite=False"):
         model.save(path, overwrite=False)
-    with pytest.raises(StateError, match="overwrite=False"):
-        model.save_weights(path.with_name("a.keras"), overwrite=False) if False else (
-            keras.saving.save_model(model, path, overwrite=False)
-        )
     assert path.read_bytes() == content
+    model.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(StateError, match="overwrite=False"):
+        model.save_weights(tmp_path / "a.weights.h5", overwrite=False)
 
 
 def test_a_write_that_fails_leaves_the_old_file(
@@ -245,8 +244,11 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     model.save_weights(path)
     wrong = {
         "shape": (ShapeError, [keras.Input((4,)), layers.Dense(3), layers.Dense(5)]),
-        "count": (ArgumentError, [keras.Input((4,)), layers.Dense(3), layers.Dense(2, use_bias=False)]),
-        "more": (ArgumentError, [keras.Input((4,)), *(layers.Dense(3) for _ in range(3))]),
+        "count": (
+            ArgumentError,
+            [keras.Input((4,)), layers.Dense(3), layers.Dense(2, use_bias=False)],
+        ),
+        "more": (ArgumentError, [keras.Input((4,)), *(layers.Dense(n) for n in (3, 2, 2))]),
     }
     for error, stack in wrong.values():
         other = keras.Sequential(stack)

@@ -54,7 +54,7 @@ def custom(keras: Any) -> Any:
             super().__init__(**kwargs)
             self.units = units
             self.zeroth = keras.layers.Dense(units, activation="tanh")
-            self.blocks = [keras.layers.Dense(units), keras.layers.Dense(units)]
+            self.blocks = [keras.layers.Dense(units), keras.layers.Dense(units, "tanh")]
             self.heads = {"a": keras.layers.BatchNormalization(), "b": keras.layers.Dense(2)}
             self._hidden = keras.layers.Dense(units, name="hidden")
 
@@ -195,6 +195,16 @@ def nested(keras: Any) -> Made:
     return model, data(8, 3), data(8, 3)
 
 
+def tied(keras: Any) -> Made:
+    layer = keras.layers.Dense(3, name="tied")
+    x = keras.Input((3,))
+    one = keras.Model(x, layer(x), name="one")
+    two = keras.Sequential([keras.Input((3,)), layer], name="two")
+    model = keras.Model(x, [one(x), two(x)])
+    model.compile("sgd", "mse")
+    return model, data(6, 3), [data(6, 3, seed=1), data(6, 3, seed=2)]
+
+
 def subclassed(keras: Any) -> Made:
     model = custom(keras)["Blocks"](4)
     model.compile(keras.optimizers.Nadam(0.01), custom(keras)["squared"])
@@ -257,6 +267,7 @@ MODELS = (
     two_ends,
     shared,
     nested,
+    tied,
     subclassed,
     own_layer,
     own_step,

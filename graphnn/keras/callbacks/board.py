@@ -32,7 +32,7 @@ class TensorBoard(Callback):
     """
 
     _takes_tensors = True
-    _kept = ("_step",)
+    _kept = ("_step", "_epoch_step")
 
     def __init__(
         self,
@@ -77,14 +77,15 @@ class TensorBoard(Callback):
         self._batch_time = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        step = self._step
-        self._step += 1
+        # By the batches' numbers: a hook may stand for several batches.
+        before, self._step = self._step, self._epoch_step + batch + 1
+        step = self._step - 1
         if not self._graph_written:
             self._write_graph()
         if self.write_steps_per_second:
-            pace = 1 / max(time.perf_counter() - self._batch_time, 1e-9)
+            pace = (self._step - before) / max(time.perf_counter() - self._batch_time, 1e-9)
             self._train.scalar("batch_steps_per_second", pace, step)
-        if self.update_freq and step % self.update_freq == 0:
+        if self.update_freq and -(-before // self.update_freq) * self.update_freq <= step:
             for name, value in (logs or {}).items():
                 self._train.scalar(f"batch_{name}", as_number(value), step)
 
@@ -129,7 +130,12 @@ class TensorBoard(Callback):
 
     def _write_graph(self) -> None:
         self._graph_written = True
-        graph = self.model._stepper("train").graph() if self.write_graph else None
+        if not self.write_graph:
+            return
+        step = self.model._stepper("train")
+        if not hasattr(step, "graph"):  # that of replicas holds the step of one program
+            step = getattr(step, "_step", None)
+        graph = step.graph() if hasattr(step, "graph") else None
         if graph is not None:
             self._train.graph(graph_def(graph))
 

@@ -15,7 +15,6 @@ from graphnn.compiler.ir.types import FLOATS, as_dtype
 from graphnn.keras import constraints, initializers, mixed_precision, naming, regularizers
 from graphnn.keras.layers.abstract import output_shape_of
 from graphnn.keras.layers.context import CONTEXT, OwnList, entered
-from graphnn.keras.masks import mask_of, set_mask, set_masks
 from graphnn.keras.layers.saved import Saved
 from graphnn.keras.layers.symbolic import (
     Call,
@@ -25,6 +24,7 @@ from graphnn.keras.layers.symbolic import (
     single,
 )
 from graphnn.keras.layers.tracking import unique
+from graphnn.keras.masks import mask_of, set_mask, set_masks
 from graphnn.keras.shapes import shapes_of
 from graphnn.runtime.errors import ArgumentError, StateError
 from graphnn.state import init_scope
@@ -126,7 +126,12 @@ class Layer(Saved):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
         self.__dict__.update(
-            _ready=False, built=False, _losses=OwnList(), _loss_functions=[], _penalties=[], _calls=[]
+            _ready=False,
+            built=False,
+            _losses=OwnList(),
+            _loss_functions=[],
+            _penalties=[],
+            _calls=[],
         )
         if _is_automatic(cls):
             self.__dict__["_arguments"] = (args, kwargs)
@@ -369,6 +374,8 @@ class Layer(Saved):
             return
         if self.supports_masking:
             set_masks(outputs, self.compute_mask(inputs, mask))
+            return
+        if _signature(type(self).call).masks:  # it has seen the mask
             return
         warnings.warn(
             f"{type(self).__name__} {self.name!r} got inputs with a mask, which it does not pass "

@@ -34,7 +34,7 @@ class InputLayer(Layer):
         optional: bool = False,
     ) -> None:
         super().__init__(name=name or naming.unique_name("input_layer"))
-        self.batch_shape = _checked_shape(shape, batch_size, batch_shape)
+        self.batch_shape: tuple[int | None, ...] = _checked_shape(shape, batch_size, batch_shape)
         if sparse or ragged:
             raise ArgumentError(
                 "Input",
@@ -48,7 +48,9 @@ class InputLayer(Layer):
         self.built = True
         self.__dict__["_output_shape"] = self.batch_shape
         call = Call(self, (), {})
-        tensor = KerasTensor(input_sizes(self.batch_shape), self._dtype, call, 0, self.name)
+        tensor = KerasTensor(
+            input_sizes(self.batch_shape, self.name), self._dtype, call, 0, self.name
+        )
         call.outputs.append(tensor)
         call.structure = tensor
 
@@ -65,7 +67,7 @@ class InputLayer(Layer):
     @property
     def type(self) -> TensorType:
         """Shape and dtype, with symbols for sizes that vary."""
-        return TensorType(input_sizes(self.batch_shape), self._dtype)
+        return TensorType(input_sizes(self.batch_shape, self.name), self._dtype)
 
     def call(self, inputs: Any = None) -> Any:
         """The inputs as they are."""

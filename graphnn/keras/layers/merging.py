@@ -214,11 +214,13 @@ class Dot(Merge):
 
     def _axes_for(self, inputs: list[Any]) -> list[int]:
         axes = [self.axes] * 2 if isinstance(self.axes, int) else list(self.axes)
-        found = [a % len(x.shape) for a, x in zip(axes, inputs, strict=True)]
-        if 0 in found or any(not -len(x.shape) <= a < len(x.shape) for a, x in zip(axes, inputs)):
+        ranks = [len(x.shape) for x in inputs]
+        found = [a % rank for a, rank in zip(axes, ranks, strict=True)]
+        inside = all(-rank <= a < rank for a, rank in zip(axes, ranks, strict=True))
+        if 0 in found or not inside:
             raise ArgumentError(
                 f"Dot {self.name!r}",
-                received=f"axes {self.axes} of tensors with {[len(x.shape) for x in inputs]} axes",
+                received=f"axes {self.axes} of tensors with {ranks} axes",
                 expected="axes that the tensors have, without the batch axis 0",
                 fix="add an axis to the tensors, or choose another one",
             )

@@ -15,7 +15,7 @@ from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.ops.base import Op
 from graphnn.keras import naming
 from graphnn.keras.layers.base import Layer
-from graphnn.keras.layers.symbolic import Call, KerasTensor, set_recorder
+from graphnn.keras.layers.symbolic import Call, KerasTensor, set_recorder, with_trusted_sizes
 from graphnn.runtime.errors import ArgumentError, TraceError
 from graphnn.tensor import Traced
 
@@ -68,7 +68,7 @@ class OpLayer(Layer):
     def __init__(self, op: Op, types: Sequence[TensorType] = (), name: str | None = None) -> None:
         super().__init__(name=name or naming.unique_name(op.name))
         self.op, self.types = op, tuple(types)
-        settings = [getattr(op, field.name) for field in fields(op)]  # type: ignore[arg-type]
+        settings = [getattr(op, field.name) for field in fields(op)]
         leaves = [leaf for value in settings for leaf in tree.flatten(value)]
         self._symbols = symbols_of([leaf for leaf in leaves if isinstance(leaf, Size)])
         self.built = True
@@ -115,9 +115,12 @@ def substituted(op: Op, sizes: Sizes) -> Op:
     def one(value: Any) -> Any:
         return substitute(value, sizes) if isinstance(value, Size) else value
 
-    settings = {f.name: getattr(op, f.name) for f in fields(op)}  # type: ignore[arg-type]
+    settings = {f.name: getattr(op, f.name) for f in fields(op)}
     return type(op)(
-        **{k: tree.map_structure(one, v) if tree.is_nested(v) else one(v) for k, v in settings.items()}
+        **{
+            k: tree.map_structure(one, v) if tree.is_nested(v) else one(v)
+            for k, v in settings.items()
+        }
     )
 
 
@@ -131,7 +134,7 @@ def record(op: Op, inputs: Sequence[Any]) -> Any:
         if not isinstance(tensor, KerasTensor) and type(value) is not Traced:
             _refuse_variable(op, value)
     types = [type_of(t) for t in inputs]
-    result = op.infer(*types)
+    result: Any = with_trusted_sizes(lambda found: op.infer(*found), types)
     call = Call(OpLayer(op, types), tuple(inputs), {})
     outputs = [
         KerasTensor(t.shape, t.dtype, call, i)

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphnn import ops
 from graphnn.compiler.ir.sizes import symbol
-from graphnn.compiler.ir.types import TensorType, int64
+from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.trace import Trace
 from graphnn.keras.layers.base import Layer
 from graphnn.keras.layers.preprocess_host import HostTensor
@@ -28,11 +28,29 @@ _OLD_NAMES = {"binary": "multi_hot", "tf-idf": "tf_idf"}  # of output modes, bef
 class Preprocessing(Layer):
     """A layer that prepares data: callable on tensors, arrays and nested lists."""
 
+    @property
+    def output_dtype(self) -> Any:
+        """Dtype of the results where the layer can be called symbolically before it has been
+        adapted; None where it need not be adapted."""
+        return None
+
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The prepared data, a tensor."""
+        if isinstance(inputs, KerasTensor) and self.output_dtype is not None:
+            return self._described(inputs)
         if isinstance(inputs, list | tuple | str | bytes | int | float):
             inputs = ops.convert_to_tensor(inputs)
         return super().__call__(inputs, *args, **kwargs)
+
+    def _described(self, inputs: KerasTensor) -> Any:
+        """The symbolic result: shape and dtype are known without data."""
+        shape = self.compute_output_shape(tuple(inputs.sizes))
+        sizes = tuple(symbol(f"{self.name}_{i}") if s is None else s for i, s in enumerate(shape))
+        trace = Trace(f"the shape of {self.name}")
+        node = trace.argument(inputs.name, TensorType(sizes, self.output_dtype))
+        trace.closed = True
+        self.built = True
+        return Call(self, (inputs,), {}).finish(Tensor(Traced(node, trace)))
 
 
 def as_tensor(value: Any) -> Any:
@@ -55,31 +73,14 @@ class HostLayer(Preprocessing):
         """Name of the dtype of the inputs."""
         return self.input_dtype
 
-    @property
-    def output_dtype(self) -> Any:
-        """Dtype of the results."""
-        return int64
-
     def _cast_inputs(self, values: Any) -> Any:
         return values  # text has no dtype to be cast to
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The prepared data, a tensor."""
-        if isinstance(inputs, KerasTensor):
-            return self._described(inputs)
         if isinstance(inputs, HostTensor):
             return inputs.through(self, kwargs)
         return super().__call__(inputs, *args, **kwargs)
-
-    def _described(self, inputs: KerasTensor) -> Any:
-        """The symbolic result: shape and dtype are known without running on text."""
-        shape = self.compute_output_shape(tuple(inputs.sizes))
-        sizes = tuple(symbol(f"{self.name}_{i}") if s is None else s for i, s in enumerate(shape))
-        trace = Trace(f"the shape of {self.name}")
-        node = trace.argument(inputs.name, TensorType(sizes, self.output_dtype))
-        trace.closed = True
-        self.built = True
-        return Call(self, (inputs,), {}).finish(Tensor(Traced(node, trace)))
 
 
 # ---- settings -------------------------------------------------------------------------------
@@ -278,7 +279,7 @@ def counted_rows(
     """Shape (count, depth): how often, or whether, each index occurs in each row."""
     inside = (indices >= 0) & (indices < depth)
     codes = rows[inside] * depth + indices[inside]
-    result = np.bincount(codes, minlength=count * depth).reshape(count, depth)
+    result: Array = np.bincount(codes, minlength=count * depth).reshape(count, depth)
     if mode == "multi_hot":
         result = result > 0
     return result.astype(dtype)
@@ -286,12 +287,12 @@ def counted_rows(
 
 def encoded_shape(shape: Any, mode: str, depth: int | None) -> tuple[int | None, ...]:
     """The shape of what `encode` returns."""
-    shape = tuple(shape)
+    sizes: tuple[int | None, ...] = tuple(shape)
     if mode == "int":
-        return shape
+        return sizes
     if mode != "one_hot":
-        return (*shape[:-1], depth)
-    return (*(shape[:-1] if len(shape) > 1 and shape[-1] == 1 else shape), depth)
+        return (*sizes[:-1], depth)
+    return (*(sizes[:-1] if len(sizes) > 1 and sizes[-1] == 1 else sizes), depth)
 
 
 def not_adapted(layer: Any, what: str) -> StateError:

@@ -15,9 +15,7 @@ import numpy as np
 Words = np.ndarray[Any, Any]  # uint64, one entry for each string
 Bytes = np.ndarray[Any, Any]  # uint8, one row for each string
 
-_K0, _K1, _K2 = (
-    np.uint64(k) for k in (0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F)
-)
+_K0, _K1, _K2 = (np.uint64(k) for k in (0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F))
 
 
 def farmhash64(strings: list[bytes]) -> Words:
@@ -35,14 +33,14 @@ def siphash64(strings: list[bytes], key: tuple[int, int]) -> Words:
 
 
 def buckets(strings: list[bytes], count: int, salt: list[int] | None = None) -> Words:
-    """A number from 0 to count - 1 for each string, int64: by FarmHash64, or SipHash with a salt."""
+    """A number from 0 to count - 1 for each string, int64; with a salt by another hash."""
     hashes = farmhash64(strings) if salt is None else siphash64(strings, (salt[0], salt[1]))
     return (hashes % np.uint64(count)).astype(np.int64)
 
 
 def _by_length(strings: list[bytes], function: Callable[[Bytes], Words]) -> Words:
     """A hash of rows of equal length, applied to strings of any lengths."""
-    result = np.empty(len(strings), np.uint64)
+    result: Words = np.empty(len(strings), np.uint64)
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
     for length in np.unique(lengths).tolist():
         chosen = np.flatnonzero(lengths == length)
@@ -54,12 +52,14 @@ def _by_length(strings: list[bytes], function: Callable[[Bytes], Words]) -> Word
 def _word(rows: Bytes, at: int, size: int = 8) -> Words:
     """The little-endian integer of some bytes of each row."""
     part = np.ascontiguousarray(rows[:, at : at + size])
-    return part.view(f"<u{size}")[:, 0].astype(np.uint64)
+    words: Words = part.view(f"<u{size}")[:, 0].astype(np.uint64)
+    return words
 
 
 def _rotate(x: Words, by: int) -> Words:
     """Bits moved to the right, around the end."""
-    return (x >> np.uint64(by)) | (x << np.uint64(64 - by))
+    result: Words = (x >> np.uint64(by)) | (x << np.uint64(64 - by))
+    return result
 
 
 def _shift_mix(x: Words) -> Words:
@@ -82,7 +82,8 @@ def _farm(rows: Bytes) -> Words:
 
 def _mix(u: Words, v: Words, by: Any) -> Words:
     a = _shift_mix((u ^ v) * by)
-    return _shift_mix((v ^ a) * by) * by
+    result: Words = _shift_mix((v ^ a) * by) * by
+    return result
 
 
 def _farm_16(rows: Bytes, length: int) -> Words:
@@ -148,9 +149,7 @@ def _farm_long(rows: Bytes, length: int) -> Words:
     v = (v[0] + w[0], v[1])
     w = (w[0] + v[0], w[1])
     x, y, z, v, w = _round(rows, length - 64, x, y, z, v, w, by, 9)
-    return _mix(
-        _mix(v[0], w[0], by) + _shift_mix(y) * _K0 + z, _mix(v[1], w[1], by) + x, by
-    )
+    return _mix(_mix(v[0], w[0], by) + _shift_mix(y) * _K0 + z, _mix(v[1], w[1], by) + x, by)
 
 
 def _round(

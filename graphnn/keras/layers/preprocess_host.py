@@ -1,8 +1,8 @@
 """Text in compiled steps: what layers make of it on the host becomes an input of the program.
 
 A step is traced with a `HostTensor` in the place of each text. What is done with it - by a layer
-that runs on the host, or by an op - is written down as an `Expression`. As soon as numbers come out,
-the trace stops and is begun anew with these numbers as a further input; from then on they are
+that runs on the host, or by an op - is written down as an `Expression`. As soon as numbers come
+out, the trace stops and is begun anew with these numbers as a further input; from then on they are
 computed on the host for each batch, before the compiled program runs.
 """
 
@@ -43,7 +43,7 @@ class Expression:
 
     def _value(self, texts: Sequence[Any], known: dict[Hashable, Any]) -> Any:
         if self.function is None:
-            return texts[self.key]  # type: ignore[index]
+            return texts[self.key]  # type: ignore[call-overload]
         result = self.function(*(p.value(texts, known) for p in self.parents))
         return result if self.item is None else result[self.item]
 
@@ -220,6 +220,7 @@ class _Plan:
         )
         filled = [next(leaves) if there else None for there in self._places]
         return self._step(tree.unflatten(self._structure, filled))
+
 
 def _marker(text: Any) -> Tensor:
     """An input of the program with as many entries as the text has on its first axis, which tells

@@ -1,7 +1,7 @@
 """Resizing and CenterCrop: images of one size.
 
-An axis is resampled by sampling a *window* of it: the whole axis, a part (cropping), or more than it
-has (padding). Sizes may be symbolic, so windows are tensors, and one trace serves images of all
+An axis is resampled by sampling a *window* of it: the whole axis, a part (cropping), or more than
+it has (padding). Sizes may be symbolic, so windows are tensors, and one trace serves images of all
 sizes. Pixels are areas: sample i of n lies at (i + 1/2) * extent / n - 1/2.
 """
 

@@ -2,427 +2,45 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphnn import ops, strings
-from graphnn.compiler.ir.types import float32, int64
 from graphnn.keras.layers.preprocess import (
     Array,
     HostLayer,
-    Preprocessing,
     as_tensor,
-    at_least,
-    batches_of,
     choice,
     count_not_above,
-    counted,
-    encode,
-    encoded_shape,
-    is_whole,
-    not_adapted,
     numbers,
-    plain,
-    refuse_sparse,
 )
-from graphnn.keras.layers.preprocess_category import as_bytes, salt_of
+from graphnn.keras.layers.preprocess_category import as_bytes
 from graphnn.keras.layers.preprocess_hash import buckets
+from graphnn.keras.layers.preprocess_vocabulary import (
+    DROPPED,
+    UNKNOWN,
+    IndexLookup,
+    unknown_tokens,
+)
 from graphnn.keras.layers.registry import register
-from graphnn.runtime.errors import ArgumentError, StateError
 from graphnn.tensor import Tensor
 
-MODES = ("int", "one_hot", "multi_hot", "count", "tf_idf")
-_DROPPED = -2  # the index of mask tokens where they are not counted
-_UNKNOWN = -1
 
+class _Table:
+    """Indices of strings, by their UTF-8. A dict in an attribute would be searched for weights."""
 
-class Tally:
-    """How often tokens occur, and in how many documents."""
-
-    def __init__(self) -> None:
-        self.tokens: Counter[Any] = Counter()
-        self.documents: Counter[Any] = Counter()
-        self.count = 0  # of documents
-
-    def add(self, tokens: Iterable[Any], documents: Sequence[Iterable[Any]] | None) -> None:
-        """Take tokens into account, and the documents that they are in, where they matter."""
-        self.tokens.update(tokens)
-        if documents is not None:
-            self.count += len(documents)
-            for document in documents:
-                self.documents.update(set(document))
-
-    def most_common(self, without: Iterable[Any], limit: int | None) -> list[Any]:
-        """Tokens by falling count, equal counts by falling token."""
-        for token in without:
-            self.tokens.pop(token, None)
-        pairs = sorted(((n, token) for token, n in self.tokens.items()), reverse=True)
-        return [token for _, token in pairs[:limit]]
-
-    def inverse_frequencies(self, tokens: list[Any]) -> Array:
-        """log(1 + documents / (1 + documents with the token)), float32."""
-        having = np.array([self.documents[token] for token in tokens], np.float64)
-        return np.log(1 + self.count / (1 + having)).astype(np.float32)
-
-
-class IndexLookup(Preprocessing):
-    """What both lookups share. Indices: the mask token (mode "int" only), `num_oov_indices` places
-    for what is not in the vocabulary, then the tokens of the vocabulary, most frequent first."""
-
-    vocabulary_dtype = ""
-
-    def __init__(
-        self,
-        max_tokens: int | None,
-        num_oov_indices: int,
-        mask_token: Any,
-        oov_token: Any,
-        vocabulary: Any,
-        idf_weights: Any,
-        invert: bool,
-        output_mode: str,
-        pad_to_max_tokens: bool,
-        sparse: bool,
-        salt: Any,
-        oov_method: str = "floormod",
-        vocabulary_size: int | None = None,
-        has_input_vocabulary: bool | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        subject = type(self).__name__
-        refuse_sparse(subject, sparse=sparse)
-        self.output_mode = choice(subject, "output_mode", output_mode, MODES)
-        self.max_tokens = None if max_tokens is None else at_least(subject, "max_tokens", max_tokens, 2)
-        self.num_oov_indices = at_least(subject, "num_oov_indices", num_oov_indices, 0)
-        self.oov_method = choice(subject, "oov_method", oov_method, ("floormod", "farmhash"))
-        self.salt = salt_of(salt, subject)
-        self.mask_token, self.oov_token, self.invert = mask_token, oov_token, invert
-        self.pad_to_max_tokens = pad_to_max_tokens
-        self._known_size = vocabulary_size
-        self._fixed = vocabulary is not None or bool(has_input_vocabulary)
-        self._check_settings(vocabulary, idf_weights)
-        # Not searched for weights: vocabularies are long.
-        self.__dict__.update(_tokens=(), input_vocabulary=None, input_idf_weights=None)
-        self._idf: Array | None = None
-        self._tally = Tally()
-        if vocabulary is not None:
-            self.set_vocabulary(vocabulary, idf_weights)
-            kept = plain(idf_weights)
-            self.__dict__.update(input_vocabulary=list(self._given), input_idf_weights=kept)
-
-    def _check_settings(self, vocabulary: Any, idf_weights: Any) -> None:
-        """Raise ArgumentError for settings that contradict each other."""
-        weighted = self.output_mode == "tf_idf"
-        wrong = {
-            "invert=True needs output_mode='int'": self.invert and self.output_mode != "int",
-            "pad_to_max_tokens=True needs max_tokens": self.pad_to_max_tokens
-            and self.max_tokens is None,
-            "idf_weights need output_mode='tf_idf'": idf_weights is not None and not weighted,
-            "a vocabulary needs idf_weights in output_mode='tf_idf'": weighted
-            and vocabulary is not None
-            and idf_weights is None,
-            "salt needs oov_method='farmhash'": self.salt is not None
-            and self.vocabulary_dtype != "string"
-            and self.oov_method != "farmhash",
-        }
-        for rule, broken in wrong.items():
-            if broken:
-                raise ArgumentError(
-                    type(self).__name__,
-                    received=f"max_tokens={self.max_tokens}, output_mode={self.output_mode!r}, "
-                    f"invert={self.invert}, oov_method={self.oov_method!r}",
-                    expected=rule,
-                    fix="change one of these arguments",
-                )
-
-    # ---- the vocabulary ---------------------------------------------------------------------
-
-    @property
-    def _oov_start(self) -> int:
-        return int(self.mask_token is not None and self.output_mode == "int")
-
-    @property
-    def _token_start(self) -> int:
-        return self._oov_start + self.num_oov_indices
-
-    def _special(self) -> list[Any]:
-        return [self.mask_token] * self._oov_start + [self.oov_token] * self.num_oov_indices
-
-    def get_vocabulary(self, include_special_tokens: bool = True) -> list[Any]:
-        """The tokens, at the place of their index.
-
-        include_special_tokens: begin with the mask token and the out-of-vocabulary token.
-        """
-        special = self._special() if include_special_tokens else []
-        return [*special, *self._tokens]
-
-    def vocabulary_size(self) -> int:
-        """Number of indices, special tokens included."""
-        return self._token_start + len(self._tokens)
-
-    def set_vocabulary(self, vocabulary: Any, idf_weights: Any = None) -> None:
-        """Replace the vocabulary.
-
-        vocabulary: tokens, with or without the special ones in front; or the path of a text file
-        with one token a line. idf_weights: one number for each of them, in mode "tf_idf" only.
-        Raises ArgumentError for an empty vocabulary, for a token that occurs twice, for special
-        tokens in other places, and for more tokens than `max_tokens`.
-        """
-        weighted = self.output_mode == "tf_idf"
-        if weighted != (idf_weights is not None):
-            raise ArgumentError(
-                f"set_vocabulary of {self.name}",
-                received=f"idf_weights={plain(idf_weights)!r:.60}",
-                expected=f"{'' if weighted else 'no '}weights in mode {self.output_mode!r}",
-                fix="give idf_weights in mode 'tf_idf', and in no other",
-            )
-        given = self._parse(vocabulary)
-        tokens = self._without_special(given)
-        self._check_tokens(tokens)
-        self.__dict__["_given"] = given
-        self._use(tokens)
-        if weighted:
-            padded = len(tokens) < len(given)
-            self._set_weights(np.asarray(idf_weights, np.float32), len(given), padded)
-
-    def _parse(self, vocabulary: Any) -> list[Any]:
-        """Tokens as Python values. A string is the path of a file."""
-        if isinstance(vocabulary, str | os.PathLike):
-            vocabulary = self._read(vocabulary)
-        return self._values(vocabulary)
-
-    def _read(self, path: Any) -> list[Any]:
-        try:
-            with open(path, encoding="utf-8", newline="\n") as file:
-                lines = file.read().split("\n")
-        except OSError as error:
-            raise ArgumentError(
-                f"the vocabulary of {self.name}",
-                received=f"the file {str(path)!r}, which cannot be read: {error.strerror}",
-                expected="a text file with one token a line",
-                fix="check the path, or give a list of tokens",
-            ) from None
-        while lines and not lines[-1]:
-            lines.pop()
-        return self._from_lines([line.removesuffix("\r") for line in lines])
-
-    def _values(self, vocabulary: Any) -> list[Any]:
-        raise NotImplementedError
-
-    def _from_lines(self, lines: list[str]) -> list[Any]:
-        raise NotImplementedError
-
-    def _without_special(self, given: list[Any]) -> list[Any]:
-        special = self._special()
-        return given[len(special) :] if given[: len(special)] == special else given
-
-    def _check_tokens(self, tokens: list[Any]) -> None:
-        problem = ""
-        if not tokens:
-            problem = "no token"
-        elif len(set(tokens)) < len(tokens):
-            twice = [t for t, n in Counter(tokens).items() if n > 1]
-            problem = f"tokens that occur more than once: {twice[:5]}"
-        elif self.mask_token is not None and self.mask_token in tokens:
-            problem = f"the mask token {self.mask_token!r} at place {tokens.index(self.mask_token)}"
-        elif self.invert and self.oov_token is not None and self.oov_token in tokens:
-            problem = f"the OOV token {self.oov_token!r} at place {tokens.index(self.oov_token)}"
-        elif self.max_tokens is not None and self._token_start + len(tokens) > self.max_tokens:
-            problem = f"{self._token_start + len(tokens)} tokens with max_tokens={self.max_tokens}"
-        if problem:
-            raise ArgumentError(
-                f"the vocabulary of {self.name}",
-                received=problem,
-                expected="different tokens, at most max_tokens of them with the special ones, which "
-                f"may stand in front in just this order: {self._special()}",
-                fix="leave the special tokens out, and each token once in",
-            )
-
-    def _use(self, tokens: list[Any]) -> None:
-        """Look tokens up from now on."""
-        self.__dict__["_tokens"] = tuple(tokens)
-        self._known_size = None
-
-    def _set_weights(self, weights: Array, count: int, special_included: bool) -> None:
-        if weights.shape != (count,):
-            raise ArgumentError(
-                f"set_vocabulary of {self.name}",
-                received=f"idf_weights of shape {weights.shape} for {count} tokens",
-                expected="one number for each token",
-                fix="give as many weights as tokens",
-            )
-        front = 0 if special_included else self._token_start
-        self._idf = self._padded(weights, front)
-
-    def _padded(self, weights: Array, front: int) -> Array:
-        """Weights with the average in front, for unknown tokens, and zeros up to the depth."""
-        average = weights.mean() if weights.size else 0.0
-        weights = np.concatenate((np.full(front, average, np.float32), weights))
-        return np.pad(weights, (0, self._depth() - len(weights)))
-
-    def _depth(self) -> int:
-        if self.pad_to_max_tokens and self.max_tokens is not None:
-            return self.max_tokens
-        return self.vocabulary_size()
-
-    # ---- adapt ------------------------------------------------------------------------------
-
-    def adapt(self, data: Any, steps: int | None = None) -> None:
-        """Make the vocabulary of the tokens in data, most frequent first, ties in falling order.
-
-        data: an array, a tensor, nested lists, or batches of a Dataset or generator, which are read
-        once; in memory are only the different tokens. In mode "tf_idf" each row is a document.
-        steps: number of batches to read, all by default. Raises ArgumentError if the vocabulary was
-        given to the constructor.
-        """
-        self.reset_state()
-        if is_whole(data):
-            array = self._keys(data)
-            self.update_state(array[:, None] if array.ndim == 1 else array)
-        else:
-            for batch in batches_of(data, self.name, steps):
-                self.update_state(batch)
-        self.finalize_state()
-
-    def update_state(self, data: Any) -> None:
-        """Take a batch into account, for the vocabulary that `finalize_state` sets."""
-        array = self._keys(data)
-        tokens = self._countable(array)
-        documents = None
-        if self.output_mode == "tf_idf":
-            count = len(array) if array.ndim > 1 else 1
-            size = len(tokens) // max(count, 1)
-            documents = [tokens[i * size : (i + 1) * size] for i in range(count)]
-        self.count_tokens(tokens, documents)
-
-    def count_tokens(self, tokens: Iterable[Any], documents: Any) -> None:
-        """`update_state` for tokens that have been taken apart already."""
-        if self._fixed:
-            raise ArgumentError(
-                f"adapt of {self.name}",
-                received="a layer with a vocabulary from its constructor",
-                expected="a layer without",
-                fix="leave the vocabulary out, or do not call adapt",
-            )
-        self._tally.add(tokens, documents)
-
-    def finalize_state(self) -> None:
-        """Make the vocabulary of what has been seen since `reset_state`."""
-        tally, self._tally = self._tally, Tally()
-        special = [t for t in (self.mask_token, self.oov_token) if t is not None]
-        limit = None if self.max_tokens is None else self.max_tokens - self._token_start
-        tokens = tally.most_common(self._raw(special), limit)
-        if not tokens:
-            return
-        self._use(self._cooked(tokens))
-        if self.output_mode == "tf_idf":
-            self._idf = self._padded(tally.inverse_frequencies(tokens), self._token_start)
-
-    def reset_state(self) -> None:
-        """Forget what has been seen; the vocabulary stays."""
-        self._tally = Tally()
-
-    def _keys(self, data: Any) -> Array:
-        """Data as an array of tokens."""
-        raise NotImplementedError
-
-    def _countable(self, array: Array) -> list[Any]:
-        """All tokens of an array in the form in which they are counted."""
-        raise NotImplementedError
-
-    def _raw(self, tokens: list[Any]) -> list[Any]:
-        return tokens
-
-    def _cooked(self, tokens: list[Any]) -> list[Any]:
-        return tokens
-
-    # ---- the call ---------------------------------------------------------------------------
-
-    def _check_ready(self) -> None:
-        if not self._tokens:
-            raise not_adapted(self, "vocabulary")
-
-    def vectors(self, indices: Any) -> Any:
-        """Indices in the form of `output_mode`; negative ones count for nothing."""
-        if self.output_mode != "tf_idf":
-            return encode(indices, self.output_mode, self._depth(), "int64")
-        counts = encode(indices, "count", self._depth(), "float32")
-        return counts * ops.convert_to_tensor(self._idf)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        known = self.pad_to_max_tokens or bool(self._tokens)
-        return encoded_shape(
-            input_shape, self.output_mode, self._depth() if known else self._known_size
-        )
-
-    # ---- configs and files ------------------------------------------------------------------
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "invert": self.invert,
-            "max_tokens": self.max_tokens,
-            "num_oov_indices": self.num_oov_indices,
-            "oov_token": self.oov_token,
-            "mask_token": self.mask_token,
-            "output_mode": self.output_mode,
-            "sparse": False,
-            "pad_to_max_tokens": self.pad_to_max_tokens,
-            "idf_weights": self.input_idf_weights,
-            "vocabulary": self.input_vocabulary,
-            "vocabulary_size": self.vocabulary_size() if self._tokens else self._known_size,
-            "salt": self.salt,
-        }
-
-    def save_own_variables(self, store: Any) -> None:
-        """Put the idf weights into a store of arrays."""
-        if self._idf is not None:
-            store["idf_weights"] = self._idf
-
-    def load_own_variables(self, store: Any) -> None:
-        """Take the idf weights from a store."""
-        if self.output_mode == "tf_idf":
-            self._idf = np.asarray(store["idf_weights"], np.float32)
-
-    def save_assets(self, dir_path: Any) -> None:
-        """Write vocabulary.txt, unless the vocabulary is in the config.
-
-        Raises StateError for a token with a line break.
-        """
-        if self.input_vocabulary is not None:
-            return
-        lines = [str(token) for token in self.get_vocabulary()]
-        if any("\n" in line or line.endswith("\r") for line in lines):
-            raise StateError(
-                f"saving of {self.name}",
-                received="a vocabulary in which a token holds a line break",
-                expected="tokens of one line, since the file has one line for each",
-                fix="give the vocabulary to the constructor: then it is stored in the config",
-            )
-        path = os.path.join(dir_path, "vocabulary.txt")
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join(lines))
-
-    def load_assets(self, dir_path: Any) -> None:
-        """Read vocabulary.txt, unless the vocabulary is in the config."""
-        if self.input_vocabulary is not None:
-            return
-        given = self._parse(os.path.join(dir_path, "vocabulary.txt"))
-        if given:
-            self._use(given[self._token_start :])
+    def __init__(self, indices: dict[bytes, int]) -> None:
+        self.indices = indices
 
 
 @register()
 class StringLookup(HostLayer, IndexLookup):
     """The index of each string in a vocabulary.
 
-    max_tokens: the greatest size of the vocabulary, special tokens included. num_oov_indices: places
-    for unknown strings, which a hash spreads over them; 0 makes them an error. mask_token: a string
-    that gets index 0, and is not counted in vectors. oov_token: what unknown indices become with
+    max_tokens: the greatest size of the vocabulary, special tokens included. num_oov_indices:
+    places for unknown strings, which a hash spreads over them; 0 makes them an error. mask_token: a
+    string that gets index 0, and is not counted in vectors. oov_token: what unknown indices become with
     `invert`. vocabulary: strings or the path of a file with one a line, instead of `adapt`.
     idf_weights: their weights in mode "tf_idf". invert: indices to strings. output_mode: "int", or
     vectors "one_hot", "multi_hot", "count", "tf_idf" over the last axis. pad_to_max_tokens: vectors
@@ -457,7 +75,7 @@ class StringLookup(HostLayer, IndexLookup):
         self.encoding = encoding
         if invert:
             self.input_dtype = "int64"
-        self.__dict__.update(_table={}, _inverse=None)
+        self._table, self._inverse = _Table({}), np.empty(0)
         super().__init__(
             max_tokens,
             num_oov_indices,
@@ -474,18 +92,9 @@ class StringLookup(HostLayer, IndexLookup):
             **kwargs,
         )
 
-    _table: dict[bytes, int]
-
-    @property
-    def output_dtype(self) -> Any:
-        """Dtype of the results."""
-        if self.invert:
-            return strings.string
-        return float32 if self.output_mode == "tf_idf" else int64
-
     def _values(self, vocabulary: Any) -> list[Any]:
         array = strings.text_array(vocabulary, f"the vocabulary of {self.name}")
-        return array.reshape(-1).tolist()  # type: ignore[no-any-return]
+        return array.reshape(-1).tolist()
 
     def _from_lines(self, lines: list[str]) -> list[Any]:
         return lines
@@ -494,14 +103,17 @@ class StringLookup(HostLayer, IndexLookup):
         super()._use(tokens)
         if self.invert:
             every = [*self._special(), *tokens, self.oov_token or ""]
-            self.__dict__["_inverse"] = strings.text_array(every)
+            self._inverse = strings.text_array(every)
             return
         start = self._token_start
         table = {t.encode("utf-8", "surrogatepass"): start + i for i, t in enumerate(tokens)}
         if self.mask_token is not None:
             mask = self.mask_token.encode("utf-8", "surrogatepass")
-            table[mask] = 0 if self.output_mode == "int" else _DROPPED
-        self.__dict__["_table"] = table
+            table[mask] = 0 if self.output_mode == "int" else DROPPED
+        self._table = _Table(table)
+
+    def _as_array(self, tokens: list[Any]) -> Array:
+        return np.array(tokens, strings.string)
 
     def _keys(self, data: Any) -> Array:
         return strings.text_array(data, f"adapt of {self.name}")
@@ -523,9 +135,9 @@ class StringLookup(HostLayer, IndexLookup):
         """
         self._check_ready()
         if self.num_oov_indices == 1:
-            return strings.lookup(self._table, tokens, self._oov_start)
-        found = strings.lookup(self._table, tokens, _UNKNOWN)
-        unknown = np.flatnonzero(found == _UNKNOWN)
+            return strings.lookup(self._table.indices, tokens, self._oov_start)
+        found = strings.lookup(self._table.indices, tokens, UNKNOWN)
+        unknown = np.flatnonzero(found == UNKNOWN)
         if not unknown.size:
             return found
         strange = [tokens[i] for i in unknown.tolist()]
@@ -551,16 +163,6 @@ class StringLookup(HostLayer, IndexLookup):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"oov_method": self.oov_method, "encoding": self.encoding}
-
-
-def unknown_tokens(layer: Any, tokens: list[Any]) -> ArgumentError:
-    """The error for tokens that have no index."""
-    return ArgumentError(
-        f"a call of {layer.name}",
-        received="tokens that are not in the vocabulary: " + ", ".join(map(repr, tokens)),
-        expected="tokens of the vocabulary only, since num_oov_indices=0",
-        fix="set num_oov_indices=1, or add the tokens to the vocabulary",
-    )
 
 
 @register()
@@ -598,7 +200,7 @@ class IntegerLookup(IndexLookup):
     ) -> None:
         choice("IntegerLookup", "vocabulary_dtype", vocabulary_dtype, ("int64",))
         # Keys in ascending order and the index of each; or tokens by index, with `invert`.
-        self.__dict__.update(_sorted=np.empty(0, np.int64), _places=np.empty(0, np.int64))
+        self._sorted, self._places = np.empty(0, np.int64), np.empty(0, np.int64)
         super().__init__(
             max_tokens,
             num_oov_indices,
@@ -616,9 +218,6 @@ class IntegerLookup(IndexLookup):
             **kwargs,
         )
 
-    _sorted: Array
-    _places: Array
-
     def _values(self, vocabulary: Any) -> list[Any]:
         array = numbers(vocabulary, self.name).reshape(-1)
         return array.astype(np.int64).tolist()
@@ -630,15 +229,18 @@ class IntegerLookup(IndexLookup):
         super()._use(tokens)
         if self.invert:
             every = [*self._special(), *tokens, self.oov_token]
-            self.__dict__["_places"] = np.array(every, np.int64)
+            self._places = np.array(every, np.int64)
             return
         keys = np.array(tokens, np.int64)
         places = np.arange(len(tokens), dtype=np.int64) + self._token_start
         if self.mask_token is not None:
             keys = np.append(keys, np.int64(self.mask_token))
-            places = np.append(places, 0 if self.output_mode == "int" else _DROPPED)
+            places = np.append(places, 0 if self.output_mode == "int" else DROPPED)
         order = np.argsort(keys)
-        self.__dict__.update(_sorted=keys[order], _places=places[order])
+        self._sorted, self._places = keys[order], places[order]
+
+    def _as_array(self, tokens: list[Any]) -> Array:
+        return np.array(tokens, np.int64)
 
     def _keys(self, data: Any) -> Array:
         return numbers(data, self.name).astype(np.int64)

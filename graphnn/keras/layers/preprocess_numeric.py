@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphnn import ops
+from graphnn.compiler.ir.types import int32
 from graphnn.keras.layers.preprocess import (
     Array,
     Preprocessing,
@@ -135,13 +136,11 @@ class Normalization(Preprocessing):
             raise ShapeError(
                 "Normalization",
                 received=f"inputs of shape {tuple(input_shape)}",
-                expected=f"known sizes on the axes {self._kept}, which have statistics of their own",
+                expected=f"known sizes on the axes {self._kept}, which have their own statistics",
                 fix="give the size in Input(shape=...), or use axis=None",
             )
         self._sizes = tuple(map(int, sizes))
-        self._broadcast_shape = tuple(
-            input_shape[a] if a in self._kept else 1 for a in range(ndim)
-        )
+        self._broadcast_shape = tuple(input_shape[a] if a in self._kept else 1 for a in range(ndim))
         if self.input_mean is None:
             self._add_weights(self._sizes)
 
@@ -186,8 +185,9 @@ class Normalization(Preprocessing):
             return [data]
         spec = getattr(data, "element_spec", None)
         spec = spec[0] if isinstance(spec, tuple) else spec
-        if hasattr(data, "batch") and len(getattr(spec, "shape", (0, 0))) == 1:
-            data = data.batch(_UNBATCHED)  # single examples
+        shape = tuple(getattr(spec, "shape", (0, 0)))
+        if hasattr(data, "batch") and len(shape) == 1 and shape[0] is not None:
+            data = data.batch(_UNBATCHED)  # single examples; batches of numbers have size None
         return batches_of(data, self.name)
 
     def _start(self, shape: tuple[int, ...]) -> Moments:
@@ -349,7 +349,9 @@ class Discretization(Preprocessing):
                 expected="a number above 0 and up to 1",
                 fix="for example epsilon=0.01",
             )
-        self.num_bins = None if num_bins is None else at_least("Discretization", "num_bins", num_bins, 1)
+        self.num_bins = (
+            None if num_bins is None else at_least("Discretization", "num_bins", num_bins, 1)
+        )
         self.epsilon = epsilon
         self.bin_boundaries: Any = None
         self._quantiles = Quantiles(epsilon)
@@ -409,12 +411,16 @@ class Discretization(Preprocessing):
         """Forget the batches seen so far; the boundaries stay."""
         self._quantiles = Quantiles(self.epsilon)
 
+    @property
+    def output_dtype(self) -> Any:
+        """Dtype of the results."""
+        return int32 if self.output_mode == "int" else self.dtype_policy.compute
+
     def call(self, inputs: Any) -> Any:
         if self.bin_boundaries is None:
             raise not_adapted(self, "bin_boundaries")
         found = count_not_above(self._table, ops.cast(inputs, self._wide))
-        dtype = "int32" if self.output_mode == "int" else self.compute_dtype
-        return encode(found, self.output_mode, len(self._table) + 1, dtype)
+        return encode(found, self.output_mode, len(self._table) + 1, self.output_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         known = self.bin_boundaries is not None
@@ -422,7 +428,9 @@ class Discretization(Preprocessing):
         return encoded_shape(input_shape, self.output_mode, depth)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
+        # As in Keras, whose constructor does not take `trainable`.
+        base = {k: v for k, v in super().get_config().items() if k != "trainable"}
+        return base | {
             "bin_boundaries": self.bin_boundaries,
             "num_bins": self.num_bins,
             "epsilon": self.epsilon,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphnn import ops, strings
+from graphnn import strings
 from graphnn.keras.layers.preprocess import (
     Array,
     HostLayer,
@@ -21,7 +21,8 @@ from graphnn.keras.layers.preprocess import (
     is_whole,
     refuse_sparse,
 )
-from graphnn.keras.layers.preprocess_lookup import MODES, StringLookup
+from graphnn.keras.layers.preprocess_lookup import StringLookup
+from graphnn.keras.layers.preprocess_vocabulary import MODES
 from graphnn.keras.layers.registry import register
 from graphnn.runtime.errors import ArgumentError, DTypeError
 from graphnn.tensor import Operand, Tensor
@@ -59,8 +60,9 @@ class TextVectorization(HostLayer):
     "lower_and_strip_punctuation" (of ASCII), "lower", "strip_punctuation", None, or a function of a
     tensor of strings. split: "whitespace", "character", None, or a function of a 1-D tensor of
     strings that returns a list of tokens for each. ngrams: None, a number (all n-grams up to it) or
-    a tuple of numbers. output_mode: "int", "multi_hot", "count" or "tf_idf". output_sequence_length:
-    in mode "int" the length to pad with 0 or cut to; the longest text by default.
+    a tuple of numbers. output_mode: "int", "multi_hot", "count" or "tf_idf".
+    output_sequence_length: in mode "int" the length to pad with 0 or cut to; that of the longest
+    text by default.
     pad_to_max_tokens: vectors of max_tokens entries. vocabulary: tokens or the path of a file with
     one a line, instead of `adapt`. idf_weights: their weights in mode "tf_idf".
     Raises ArgumentError for bad settings. Runs on the host: use it in `Dataset.map`.
@@ -117,7 +119,7 @@ class TextVectorization(HostLayer):
             mask_token="",
             output_mode=mode,
             encoding=encoding,
-            name=f"{self.name}_lookup",
+            name=self.name,
             vocabulary_size=vocabulary_size,
             has_input_vocabulary=has_input_vocabulary,
         )
@@ -185,7 +187,9 @@ class TextVectorization(HostLayer):
         if array.ndim > 1:
             array = _without_last_axis(array, subject)
         tokens = self._tokens(array, subject)
-        return Documents([self._with_ngrams(t) for t in tokens] if self._ngrams else tokens, array.shape)
+        return Documents(
+            [self._with_ngrams(t) for t in tokens] if self._ngrams else tokens, array.shape
+        )
 
     def _unsplit(self, array: Array) -> Documents:
         """Tokens that have been split already, on the last axis."""
@@ -367,7 +371,10 @@ def _rows(result: Any, count: int, subject: str) -> list[list[bytes]]:
             expected="a list of tokens for each text, or a 2-D tensor of strings",
             fix="return for example [text.split(',') for text in texts.tolist()]",
         )
-    return [[t if isinstance(t, bytes) else t.encode("utf-8", "surrogatepass") for t in row] for row in map(_items, rows)]
+    return [
+        [t if isinstance(t, bytes) else t.encode("utf-8", "surrogatepass") for t in row]
+        for row in map(_items, rows)
+    ]
 
 
 def _is_row(row: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a layer says of itself when it is saved: the shapes it was built for, and its own weights."""
+"""What a layer says of itself when it is saved: the shapes it was built for, its own weights."""
 
 from __future__ import annotations
 

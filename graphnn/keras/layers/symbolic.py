@@ -5,17 +5,20 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from graphnn import tree
-from graphnn.compiler.ir.sizes import Size, symbol
+from graphnn.compiler.ir.sizes import Size, symbol, symbols_of
 from graphnn.compiler.ir.types import DType, TensorType
 from graphnn.compiler.trace import Trace
 from graphnn.keras.layers.context import outside
-from graphnn.runtime.errors import StateError, TraceError
+from graphnn.keras.masks import mask_of, set_mask
+from graphnn.runtime.errors import ShapeError, StateError, TraceError
 from graphnn.state import mode
+from graphnn.strings import dtype_name
 from graphnn.tensor import Shape, Symbolic, Tensor, Traced
 
+R = TypeVar("R")
 _numbers = itertools.count()
 _recorders: list[Callable[..., Any]] = []  # how an op on symbolic tensors becomes a layer
 
@@ -55,7 +58,9 @@ class SymbolicShape(Shape):
     __slots__ = ()
 
     def __new__(cls, sizes: Sequence[Any]) -> SymbolicShape:
-        return super().__new__(cls, (OpenSize(s.terms) if isinstance(s, Size) else s for s in sizes))
+        return super().__new__(
+            cls, (OpenSize(s.terms) if isinstance(s, Size) else s for s in sizes)
+        )
 
     def plain(self) -> tuple[int | None, ...]:
         """The sizes with None for those that may vary."""
@@ -74,14 +79,16 @@ class KerasTensor(Tensor):
     <KerasTensor shape=(None, 2), dtype=float32>
     """
 
-    __slots__ = ("index", "name", "sizes", "source")
+    __slots__ = ("index", "mask_type", "name", "sizes", "source")
+
+    mask_type: TensorType | None  # of the mask that the data will have here
 
     def __init__(
         self, sizes: Sequence[Any], dtype: DType, source: Call, index: int, name: str | None = None
     ) -> None:
         super().__init__(_Body(dtype))
         self.sizes = SymbolicShape(sizes)
-        self.source, self.index = source, index
+        self.source, self.index, self.mask_type = source, index, None
         self.name = name or f"keras_tensor_{next(_numbers)}"
 
     @property
@@ -113,7 +120,7 @@ class KerasTensor(Tensor):
         )
 
     def __repr__(self) -> str:
-        head = f"<KerasTensor shape={self.sizes}, dtype={self.dtype.name}"
+        head = f"<KerasTensor shape={self.sizes}, dtype={dtype_name(self.dtype)}"
         return head + ("" if self.name.startswith("keras_tensor") else f", name={self.name}") + ">"
 
     def __copy__(self) -> Tensor:
@@ -123,16 +130,17 @@ class KerasTensor(Tensor):
         # The copy is known before the calls around it are copied, which hold it in turn.
         made = memo[id(self)] = _blank()
         made._value, made.sizes = _Body(self.dtype), self.sizes
-        made.index, made.name = self.index, self.name
+        made.index, made.name, made.mask_type = self.index, self.name, self.mask_type
         made.source = copy.deepcopy(self.source, memo)
         return made
 
     def __reduce__(self) -> Any:
-        state = (tuple(self.sizes), self.dtype, self.source, self.index, self.name)
+        sizes = tuple(self.sizes)
+        state = (sizes, self.dtype, self.source, self.index, self.name, self.mask_type)
         return _blank, (), state
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        sizes, dtype, self.source, self.index, self.name = state
+        sizes, dtype, self.source, self.index, self.name, self.mask_type = state
         self._value, self.sizes = _Body(dtype), SymbolicShape(sizes)
 
 
@@ -162,10 +170,13 @@ class Call:
     def finish(self, structure: Any) -> Any:
         """Take the results, given as tensors of any kind, and give them as symbolic tensors."""
         for leaf in tree.flatten(structure):
-            if isinstance(leaf, Tensor):
-                self.outputs.append(
-                    KerasTensor(leaf.shape, leaf.dtype, self, len(self.outputs))
-                )
+            if not isinstance(leaf, Tensor):
+                continue
+            tensor = KerasTensor(leaf.shape, leaf.dtype, self, len(self.outputs))
+            mask = mask_of(leaf)
+            if mask is not None:
+                tensor.mask_type = TensorType(tuple(mask.shape), mask.dtype)
+            self.outputs.append(tensor)
         rest = iter(self.outputs)
         self.structure = _mapped(
             lambda leaf: next(rest) if isinstance(leaf, Tensor) else leaf, structure
@@ -174,12 +185,19 @@ class Call:
 
     def filled(self, values: dict[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with values, by id, in place of the symbolic tensors."""
+        return filled(self.args, self.kwargs, values)
 
-        def value_of(leaf: Any) -> Any:
-            return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
 
-        args = tuple(_mapped(value_of, arg) for arg in self.args)
-        return args, {k: _mapped(value_of, v) for k, v in self.kwargs.items()}
+def filled(
+    args: tuple[Any, ...], kwargs: dict[str, Any], values: dict[int, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments with values, by id, in place of symbolic tensors."""
+
+    def value_of(leaf: Any) -> Any:
+        return values[id(leaf)] if isinstance(leaf, KerasTensor) else leaf
+
+    real = tuple(_mapped(value_of, arg) for arg in args)
+    return real, {k: _mapped(value_of, v) for k, v in kwargs.items()}
 
 
 def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
@@ -204,32 +222,59 @@ def has_symbolic(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return False
 
 
-def input_sizes(shape: Sequence[int | None]) -> tuple[Any, ...]:
-    """A shape with a symbol for each None: the same one for the same axis of all inputs, which are
-    taken to agree. Data may disagree, as each call computes with the sizes of its own data."""
-    names = ("batch", *(f"n{axis}" for axis in range(1, len(shape))))
-    return tuple(
-        symbol(name) if size is None else size for name, size in zip(names, shape, strict=False)
-    )
+def input_sizes(shape: Sequence[int | None], name: str) -> tuple[Any, ...]:
+    """A shape of the input with a name, with a symbol for each None; the batch axis has the same
+    one in all inputs."""
+    names = ("batch", *(f"n{axis}@{name}" for axis in range(1, len(shape))))
+    return tuple(symbol(n) if s is None else s for n, s in zip(names, shape, strict=False))
+
+
+def merged(types: Sequence[TensorType]) -> list[TensorType]:
+    """Types in which the same axis of all inputs has one symbol: what ops that need equal sizes
+    take on trust while a model is made. Each run computes with the sizes of its data."""
+    names = symbols_of([s for t in types for s in t.shape if isinstance(s, Size)])
+    return [t.bind({name: symbol(name.partition("@")[0]) for name in names}) for t in types]
+
+
+def with_trusted_sizes(run: Callable[[list[TensorType]], R], types: list[TensorType]) -> R:
+    """`run(types)`; where it finds sizes of several inputs that differ, with `merged` types.
+
+    Raises what the first attempt raised if the second fails too.
+    """
+    try:
+        return run(types)
+    except (ShapeError, TraceError):
+        again = merged(types)
+        if again == types:
+            raise
+        try:
+            return run(again)
+        except (ShapeError, TraceError):
+            pass
+        raise
 
 
 def run_abstractly(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a layer gives, as tensors of which only shape and dtype may be asked; builds it."""
-    trace = Trace(f"the shape of {layer.name}")
+    symbolic = symbolic_leaves((args, kwargs))
+    masked = [i for i, tensor in enumerate(symbolic) if tensor.mask_type is not None]
+    masks = [tensor.mask_type for tensor in symbolic if tensor.mask_type is not None]
 
-    def stand_in(leaf: Any) -> Any:
-        if not isinstance(leaf, KerasTensor):
-            return leaf
-        return Tensor(Traced(trace.argument(leaf.name, leaf.type), trace))
+    def run(types: list[TensorType]) -> Any:
+        trace = Trace(f"the shape of {layer.name}")
+        made = [Tensor(Traced(trace.argument(f"x{i}", t), trace)) for i, t in enumerate(types)]
+        for place, mask in zip(masked, made[len(symbolic) :], strict=True):
+            set_mask(made[place], mask)
+        values = dict(zip(map(id, symbolic), made, strict=False))
+        real, named = filled(args, kwargs, values)
+        try:
+            with mode(trace), outside():
+                return layer(*real, **named)
+        finally:
+            trace.closed = True
+            layer._clear_losses()
 
-    real = tuple(_mapped(stand_in, arg) for arg in args)
-    named = {k: _mapped(stand_in, v) for k, v in kwargs.items()}
-    try:
-        with mode(trace), outside():
-            return layer(*real, **named)
-    finally:
-        trace.closed = True
-        layer._clear_losses()
+    return with_trusted_sizes(run, [*(tensor.type for tensor in symbolic), *masks])
 
 
 def call_symbolically(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

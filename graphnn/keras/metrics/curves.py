@@ -10,6 +10,7 @@ from graphnn import nn, ops
 from graphnn.keras.losses.base import EPSILON
 from graphnn.keras.metrics.base import ratio, registry
 from graphnn.keras.metrics.confusion import Confusion, evenly_spaced
+from graphnn.keras.serialization import deserialize_keras_object
 from graphnn.runtime.errors import ArgumentError
 
 CURVES = ("ROC", "PR", "PRGAIN")
@@ -177,6 +178,14 @@ class AUC(Confusion):
             "from_logits": self.from_logits,
             **own,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> AUC:
+        """An equal metric, without batches."""
+        weights = config.get("label_weights")
+        if isinstance(weights, dict):  # Keras writes them down as a tensor
+            config = {**config, "label_weights": deserialize_keras_object(weights)}
+        return cls(**config)
 
 
 class _BestWhile(Confusion):

@@ -317,7 +317,13 @@ class MeanIoU(IoU):
     0.3333
     """
 
-    _settings = ("num_classes", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
+    _settings: tuple[str, ...] = (
+        "num_classes",
+        "ignore_class",
+        "sparse_y_true",
+        "sparse_y_pred",
+        "axis",
+    )
 
     def __init__(
         self,

@@ -13,21 +13,40 @@ from graphnn.runtime.errors import ArgumentError
 Rows = list[tuple[str, Any, Any, Any]]  # name of the output, its target, prediction and weight
 
 
-def outputs_of(y: Any, y_pred: Any, sample_weight: Any) -> Rows:
-    """One row for each output of a model. Raises ArgumentError if targets and outputs differ."""
+def outputs_of(
+    y: Any, y_pred: Any, sample_weight: Any, output_names: list[str] | None = None
+) -> Rows:
+    """One row for each output of a model. Raises ArgumentError if targets and outputs differ.
+
+    output_names: of a list of outputs; targets and weights may then be dicts with these names.
+    """
     if not tree.is_nested(y_pred):
         target = y[0] if isinstance(y, list | tuple) and len(y) == 1 else y
         return [("", target, y_pred, sample_weight)]
-    names = _names(y_pred)
+    names = _names(y_pred, output_names)
     return [
-        (name, _pick(y, key, "targets"), prediction, _weight(sample_weight, key))
+        (
+            name,
+            _pick(_by_number(y, names), key, "targets"),
+            prediction,
+            _weight(_by_number(sample_weight, names), key),
+        )
         for (key, name), prediction in zip(names, _values(y_pred), strict=True)
     ]
 
 
-def _names(structure: Any) -> list[tuple[Any, str]]:
+def _by_number(structure: Any, names: list[tuple[Any, str]]) -> Any:
+    """A dict by the names of a list of outputs, as a list; other structures as they are."""
+    if not isinstance(structure, dict) or not isinstance(names[0][0], int):
+        return structure
+    return [structure.get(name) for _, name in names]
+
+
+def _names(structure: Any, given: list[str] | None) -> list[tuple[Any, str]]:
     if isinstance(structure, dict):
         return [(key, str(key)) for key in structure]
+    if given is not None and len(given) == len(structure) == len(set(given)):
+        return list(enumerate(given))
     return [(i, f"output_{i + 1}") for i in range(len(structure))]
 
 
@@ -80,6 +99,7 @@ class CompiledLoss:
         self.loss, self.loss_weights, self._tracker = loss, loss_weights, tracker
         self._made: dict[str, Any] = {}
         self._trackers: dict[str, metrics.Mean] = {}
+        self.output_names: list[str] | None = None
 
     @property
     def metrics(self) -> list[Any]:
@@ -93,7 +113,7 @@ class CompiledLoss:
 
     def total(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The weighted sum of all outputs' losses, or None if there is no loss."""
-        rows = outputs_of(y, y_pred, sample_weight)
+        rows = outputs_of(y, y_pred, sample_weight, self.output_names)
         total = None
         for number, (name, target, prediction, weight) in enumerate(rows):
             loss = self._loss(number, name, len(rows))
@@ -186,6 +206,7 @@ class CompiledMetrics:
     def __init__(self, plain: Any, weighted: Any) -> None:
         self._specs = (plain, weighted)
         self._made: dict[str, tuple[list[Any], list[Any]]] = {}
+        self.output_names: list[str] | None = None
 
     @property
     def metrics(self) -> list[Any]:
@@ -204,7 +225,7 @@ class CompiledMetrics:
 
     def update_state(self, y: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Take in one batch."""
-        rows = outputs_of(y, y_pred, sample_weight)
+        rows = outputs_of(y, y_pred, sample_weight, self.output_names)
         for number, (name, target, prediction, weight) in enumerate(rows):
             if target is None:
                 continue

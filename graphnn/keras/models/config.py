@@ -22,6 +22,7 @@ from graphnn.keras.models.operations import (
     takes_list,
 )
 from graphnn.runtime.errors import ArgumentError
+from graphnn.strings import dtype_name
 from graphnn.tensor import Operand
 
 # ---- writing --------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def _argument(value: Any, graph: LayerGraph) -> Any:
     if isinstance(value, KerasTensor):
         config = {
             "shape": list(value.sizes.plain()),
-            "dtype": value.dtype.name,
+            "dtype": dtype_name(value.dtype),
             "keras_history": [value.source.layer.name, _number(value, graph), value.index],
         }
         return {"class_name": "__keras_tensor__", "config": config}

@@ -18,6 +18,7 @@ __all__ = [
     "IterableData",
     "Leaves",
     "SequenceData",
+    "class_weights",
     "is_array_like",
     "make_source",
     "pack_x_y_sample_weight",
@@ -28,10 +29,15 @@ __all__ = [
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-    """One batch as the train step gets it: (x,), (x, y) or (x, y, sample_weight)."""
+    """One batch as the train step gets it: x, (x, y) or (x, y, sample_weight).
+
+    x alone is not wrapped, unless it has parts, since (x1, x2) would mean x and y.
+    """
     if sample_weight is not None:
         return (x, y, sample_weight)
-    return (x,) if y is None else (x, y)
+    if y is not None:
+        return (x, y)
+    return (x,) if tree.is_nested(x) else x
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
@@ -89,7 +95,7 @@ def make_source(
     """
     if is_array_like(x):
         if class_weight is not None:
-            sample_weight = _weights_of(class_weight, y, sample_weight)
+            sample_weight = class_weights(class_weight, y, sample_weight)
         x, y = _stacked(x), _stacked(y)
         data = pack_x_y_sample_weight(x, y, sample_weight)
         return ArrayData(data, batch_size or 32, bool(shuffle), reuse)
@@ -122,7 +128,7 @@ def _weighting(class_weight: dict[int, float]) -> Callable[[Any], Any]:
 
     def change(batch: Any) -> Any:
         x, y, sample_weight = unpack_x_y_sample_weight(batch)
-        return x, y, _weights_of(class_weight, y, sample_weight)
+        return x, y, class_weights(class_weight, y, sample_weight)
 
     return change
 
@@ -135,7 +141,7 @@ def _stacked(value: Any) -> Any:
     return np.asarray(value) if numbers else value
 
 
-def _weights_of(class_weight: dict[int, float], y: Any, sample_weight: Any) -> Any:
+def class_weights(class_weight: dict[int, float], y: Any, sample_weight: Any) -> Any:
     """The weight of each example by its class, times its own. Raises ArgumentError without one
     target, or for several."""
     if y is None or tree.is_nested(_stacked(y)):

@@ -9,9 +9,9 @@ from graphnn import ops, tree
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import describe
 from graphnn.keras.layers.inputs import Input, InputLayer
-from graphnn.keras.masks import mask_of, set_mask
 from graphnn.keras.layers.operation import OpLayer, known_sizes, solve
 from graphnn.keras.layers.symbolic import Call, KerasTensor, single
+from graphnn.keras.masks import mask_of, set_mask
 from graphnn.runtime.errors import ArgumentError, ShapeError
 from graphnn.tensor import Operand
 

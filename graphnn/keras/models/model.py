@@ -49,7 +49,7 @@ class Model(Trainer, Saving, Layer):
         wanted: Any = cls
         if cls is Model and symbolic_arguments(args, kwargs) is not None:
             wanted = Functional
-        self = super().__new__(wanted, *args, **kwargs)
+        self: Self = super().__new__(wanted, *args, **kwargs)
         self.__dict__["_graph"] = None
         return self
 

@@ -59,7 +59,7 @@ def keras_function(class_name: str) -> Callable[..., Any]:
             expected="an operation that graphnn has",
             fix="do it in a layer of your own instead",
         )
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 class KerasOperation(Layer):
@@ -152,7 +152,9 @@ def _in_keras(layer: OpLayer) -> tuple[tuple[str, str], dict[str, Any]] | None:
         name = "ExpandDims" if op.name == "expand_dims" else "Squeeze"
         return (NUMPY, name), {"axis": op.axes[0]}
     if op.name == "reshape" and sum(isinstance(s, Size) for s in op.shape) == 1:
-        return (NUMPY, "Reshape"), {"newshape": [-1 if isinstance(s, Size) else s for s in op.shape]}
+        return (NUMPY, "Reshape"), {
+            "newshape": [-1 if isinstance(s, Size) else s for s in op.shape]
+        }
     return None
 
 
@@ -172,7 +174,9 @@ def _slices(layer: OpLayer) -> list[slice] | None:
         if start == 0 and step == 1 and size == extent:
             found.append(slice(None))
         elif step == 1 and isinstance(start, int) and isinstance(end, int):
-            found.append(slice(start, -end or None) if isinstance(extent, Size) else _upto(start, size))
+            found.append(
+                slice(start, -end or None) if isinstance(extent, Size) else _upto(start, size)
+            )
         elif step > 0 and all(isinstance(v, int) for v in (start, size)):
             found.append(slice(start, start + (size - 1) * step + 1, step))
         else:

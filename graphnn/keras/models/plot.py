@@ -168,7 +168,8 @@ def model_to_svg(
             f'viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
             f"<title>{escape(model.name)}</title><style>{_STYLE}</style>",
             '<defs><marker id="arrow" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" '
-            'markerHeight="7" orient="auto"><path d="M0,0L8,4L0,8z" fill="#6b8299"/></marker></defs>',
+            'markerHeight="7" orient="auto"><path d="M0,0L8,4L0,8z" fill="#6b8299"/>',
+            "</marker></defs>",
             *edges,
             *map(_box_svg, boxes),
             "</svg>\n",

@@ -35,6 +35,7 @@ def make_step(kind: str, model: Any, make: Any, step: Python) -> Any:
         check_variables(f"{kind} of {model.name}", known, strategy)
         if strategy.num_replicas_in_sync > 1:
             return ReplicaStep(kind, model.name, make, step, strategy)
+        return make(lambda data: replicate(strategy, step, [((data,), {})])[0], name)
     elif kind != "predict":
         _check_compiled_in_scope(kind, model, known)
     return make(step, name)
@@ -91,13 +92,13 @@ class ReplicaStep:
 
     def _together(self, batches: tuple[Any, ...]) -> Any:
         """The step on all replicas, whose data stand side by side."""
+        calls: list[Any] = [((batch,), {}) for batch in batches]
+        if len(calls) == 1:
+            return replicate(self._strategy, self._python, calls)[0]
         sizes = [_examples(batch) for batch in batches]
         whole = convert(sum(sizes), as_dtype("float32"))
         shares = [convert(size, whole.dtype) / whole for size in sizes]
-        calls = [((batch,), {}) for batch in batches]
         results = replicate(self._strategy, self._python, calls, shares)
-        if len(results) == 1:
-            return results[0]
         columns = zip(*map(tree.flatten, results), strict=True)
         joined = [gather(c, 0) if self._gathers else _mean(c, shares) for c in columns]
         return tree.unflatten(results[0], joined)

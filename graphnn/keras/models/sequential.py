@@ -32,6 +32,8 @@ class Sequential(Model):
 
     _layers_first = True
     _tensors: list[KerasTensor]
+    _input: InputLayer | None
+    _seen: tuple[Any, Any] | None
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ class Sequential(Model):
         return config
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Sequential:
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Sequential:
         layers = [deserialize(item) for item in config["layers"]]
         model = cls(
             layers,

@@ -56,7 +56,6 @@ class IterableData(BatchSource):
         self._once = isinstance(batches, Iterator)
         self._restart = restart and not self._once
         self._ahead: list[Any] = []
-        self._fresh = False  # whether nothing was taken from the iterator but what is ahead
         self._passes, self._taken = 0, 0
         self._iterator: Iterator[Any] | None = None
         self.steps = steps if steps is not None else _length(batches)
@@ -79,7 +78,7 @@ class IterableData(BatchSource):
         """Begin a pass."""
         self.close()
         self._iterator = iter(self._batches)
-        self._taken, self._fresh = 0, True
+        self._taken = 0
 
     def _look(self) -> bool:
         """Whether this pass has another batch, which is then held ahead."""
@@ -90,7 +89,7 @@ class IterableData(BatchSource):
         return bool(self._ahead)
 
     def ready(self) -> bool:
-        if self._restart and not self._fresh:
+        if self._restart and self._taken:
             self._begin()
         if self._look():
             return True
@@ -107,16 +106,22 @@ class IterableData(BatchSource):
             batch = self._take()
             if batch is None:
                 break
-            yield _leaves(self._normal(batch))
+            if type(batch) is list or self._change is not None:
+                batch = self._normal(batch)
+            yield _leaves(batch)
             number += 1
         if limit is not None and first < number < limit:
             ran_out(number, limit)
 
     def _take(self) -> Any:
-        if not self._look():
-            return None
-        self._taken, self._fresh = self._taken + 1, False
-        return self._ahead.pop()
+        """The next batch of this pass, or None."""
+        if self._ahead:
+            batch = self._ahead.pop()
+        else:
+            batch = next(self._iterator, None) if self._iterator is not None else None
+        if batch is not None:
+            self._taken += 1
+        return batch
 
     # ---- positions ----------------------------------------------------------------------
 
@@ -134,7 +139,6 @@ class IterableData(BatchSource):
             self._passes, self._taken = state["passes"], state["taken"]
         else:
             self._run_up_to(state["passes"], state["taken"])
-        self._fresh = False
 
     def _run_up_to(self, passes: int, taken: int) -> None:
         """Run from the beginning, where the first batch is held ahead, to a position."""
@@ -162,8 +166,8 @@ class IterableData(BatchSource):
 class SequenceData(BatchSource):
     """Batches from an object with `__len__` and `__getitem__(number)`, such as a PyDataset.
 
-    shuffle: ask for the batches in random order. An `on_epoch_end` of the object is called after
-    each epoch. Raises ArgumentError without a batch.
+    shuffle: ask for the batches in random order. `on_epoch_begin` and `on_epoch_end` of the object
+    are called around each epoch, if it has them. Raises ArgumentError without a batch.
     """
 
     def __init__(self, batches: Any, shuffle: bool = False, change: Change | None = None) -> None:
@@ -186,6 +190,7 @@ class SequenceData(BatchSource):
         return self._change(batch) if self._change is not None else batch
 
     def epoch(self, limit: int | None = None, first: int = 0) -> Iterator[Leaves]:
+        getattr(self._batches, "on_epoch_begin", lambda: None)()
         count = int(self.steps or 0)
         order: Any = range(count)
         if self._order is not None:

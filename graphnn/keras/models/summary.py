@@ -167,5 +167,3 @@ def _totals(model: Any) -> list[str]:
         groups[0] = ("Total params", [*model.weights, *state])
         groups.append(("Optimizer params", state))
     return [f" {name}: {_count(found):,} ({_size(_bytes(found))})" for name, found in groups]
-
-

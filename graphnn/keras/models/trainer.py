@@ -14,16 +14,19 @@ from graphnn.keras import metrics as metrics_module
 from graphnn.keras import optimizers
 from graphnn.keras.callbacks.base import CallbackList, as_numbers
 from graphnn.keras.callbacks.progress import with_defaults
+from graphnn.keras.layers.core import positive
 from graphnn.keras.models.compiled import CompiledLoss, CompiledMetrics, summed
 from graphnn.keras.models.data import (
     ArrayData,
     BatchSource,
     IterableData,
+    class_weights,
     make_source,
     pack_x_y_sample_weight,
     split_validation,
     unpack_x_y_sample_weight,
 )
+from graphnn.keras.models.functions import StepFunctions
 from graphnn.keras.models.replicas import make_step
 from graphnn.keras.models.runs import Run, flat, is_validated, released
 from graphnn.keras.models.step import EagerStep, Step
@@ -35,7 +38,7 @@ from graphnn.tape import GradientTape
 Logs = dict[str, Any]
 
 
-class Trainer:
+class Trainer(StepFunctions):
     """What a Model needs to learn: mixed in beside Layer.
 
     Override `train_step(data)` for another way of training; it runs compiled, and returns a dict
@@ -48,6 +51,7 @@ class Trainer:
     compiled_metrics: Any = None
     stop_training: bool = False
     run_eagerly: bool = False
+    steps_per_execution: int = 1
     history: Any = None
     _loss_tracker: Any = None
     _steps: Any = None
@@ -67,6 +71,7 @@ class Trainer:
         run_eagerly: bool = False,
         jit_compile: bool | str = "auto",
         auto_scale_loss: bool = True,
+        steps_per_execution: int = 1,
     ) -> None:
         """Say how to train.
 
@@ -75,6 +80,7 @@ class Trainer:
         weights; weighted_metrics: with them. run_eagerly: run the steps line by line.
         jit_compile: accepted for Keras' sake; steps are compiled unless `run_eagerly`.
         auto_scale_loss: under the policy "mixed_float16", wrap the optimizer in LossScaleOptimizer.
+        steps_per_execution: batches between calls of the callbacks' batch hooks.
         """
         given = locals()
         self.optimizer = optimizers.get(optimizer)
@@ -87,6 +93,10 @@ class Trainer:
         self._loss_tracker = metrics_module.Mean(name="loss")
         self.compiled_loss = CompiledLoss(loss, loss_weights, self._loss_tracker)
         self.compiled_metrics = CompiledMetrics(metrics, weighted_metrics)
+        names = getattr(self, "output_names", None)
+        self.compiled_loss.output_names = self.compiled_metrics.output_names = names
+        self.steps_per_execution = positive("compile", "steps_per_execution", steps_per_execution)
+        self._forget_functions()
         self.stop_training = False
         self._steps = None
         self.__dict__["_strategy"] = state.strategy
@@ -304,10 +314,10 @@ class Trainer:
     def _make_variables(self, source: BatchSource) -> None:
         """Make weights, slots and metrics, which layers do when they meet the first batch."""
         step = self._stepper("train").bind(source.structure, source.example)
-        if self.run_eagerly:
-            step(source.example)
-        else:
+        if hasattr(step, "get_concrete_function"):
             step.get_concrete_function()
+        else:
+            step(source.example)  # what it changes is overwritten
 
     def _has_data(self, run: Run, epoch: int) -> bool:
         if run.source.ready():
@@ -353,23 +363,28 @@ class Trainer:
         has_begin, has_end = run.wants(begin), run.wants(end)
         training = kind == "train"
         logs: Logs = self._run.saved["logs"] if first else {}
-        batch = first - 1
+        batch, every = first - 1, self.steps_per_execution
         if training and self.stop_training:
             return logs
         for batch, leaves in enumerate(source.epoch(limit, first), first):
-            if has_begin:
+            if has_begin and not batch % every:
                 run.call(begin, batch)
             logs = step(leaves)
-            if has_end:
+            if has_end and not (batch + 1) % every:
                 run.call(end, batch, logs=logs)
             if training and self.stop_training:
                 break
         if batch < 0:
             raise self._no_batches(kind, limit)
+        if has_end and (batch + 1) % every:  # an execution that the end of the data cut short
+            run.call(end, batch, logs=logs)
         return logs
 
     def _bound(self, kind: str, source: BatchSource) -> Callable[[Any], Any]:
         """A step as a function of the leaves of one batch."""
+        own = self._own_function(kind, source.structure)
+        if own is not None:
+            return own
         stepper, structure = self._stepper(kind), source.structure
         if isinstance(source, ArrayData):
             return stepper.bind(structure, source.example)  # type: ignore[no-any-return]
@@ -396,7 +411,8 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Compiled programs belong to this process; the next step compiles anew.
-        own = dict.fromkeys(("_steps", "_run", "_strategy"))
+        functions = ("train_function", "test_function", "predict_function")
+        own = dict.fromkeys(("_steps", "_run", "_strategy", *functions))
         return {**super().__getstate__(), **own}  # type: ignore[dict-item]
 
     # ---- evaluate and predict -----------------------------------------------------------
@@ -483,16 +499,20 @@ class Trainer:
         x: Any,
         y: Any = None,
         sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
         return_dict: bool = False,
         reset_metrics: bool = False,
     ) -> Any:
         """One step of training on one batch; the metrics go on from those of earlier batches.
 
-        Returns: the loss, a list [loss, *metrics] if there are metrics, or a dict of all.
+        class_weight: weight of each class number. Returns: the loss, a list [loss, *metrics] if
+        there are metrics, or a dict of all.
         """
         self._check_compiled("train_on_batch")
         if reset_metrics:
             self.reset_metrics()
+        if class_weight is not None:
+            sample_weight = class_weights(class_weight, y, sample_weight)
         logs = as_numbers(self._on_batch("train", x, y, sample_weight))
         return logs if return_dict else flat(logs)
 

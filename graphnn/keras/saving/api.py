@@ -100,8 +100,7 @@ def model_to_json(model: Any, **options: Any) -> str:
 
     Raises StateError for what cannot be stored.
     """
-    with serialization.sharing():
-        config = serialization.serialize_keras_object(model)
+    config = serialization.serialize_whole(model)
     _refuse_code(config, model)
     try:
         return json.dumps(config, **options)
@@ -122,8 +121,7 @@ def _refuse_code(config: Any, model: Any) -> None:
                 f"saving {model.name}",
                 received="a lambda",
                 expected="functions with a name",
-                fix="write it with def, decorated with "
-                "@keras.saving.register_keras_serializable()",
+                fix="write it with def, decorated with @keras.saving.register_keras_serializable()",
             )
         config = list(config.values())
     if isinstance(config, list | tuple):
@@ -266,6 +264,9 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
 def _check_built(model: Any, what: str) -> None:
     if model.built:
         return
+    parts = [layer for layer in model._walk() if layer is not model]
+    if model.weights and all(layer.built for layer in parts):
+        return  # only its layers are called, as a train_step of one's own may do
     raise StateError(
         f"{what} of {model.name}",
         received="a model that has no weights yet",

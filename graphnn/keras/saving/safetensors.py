@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save_file
+from safetensors import deserialize
+from safetensors.numpy import save_file
 
+from graphnn.compiler.ir.types import as_dtype
 from graphnn.keras.saving.state import Group
 
 
@@ -32,13 +34,22 @@ class Reader:
 
     def __init__(self, content: bytes) -> None:
         self._groups: dict[str, dict[str, Any]] = {}
-        for name, array in load(content).items():
+        for name, entry in deserialize(content):  # type: ignore[no-untyped-call]
+            array = np.frombuffer(entry["data"], _dtype_of(entry["dtype"])).reshape(entry["shape"])
             path, _, key = f"/{name}".rpartition("/vars/")
             self._groups.setdefault(path.removeprefix("/"), {})[key] = array
 
     def get(self, path: str) -> dict[str, Any] | None:
         """The arrays of a group by key; None if there is no such group."""
         return self._groups.get(path)
+
+
+def _dtype_of(code: str) -> Any:
+    """The dtype that the format calls F32, BF16, I64, BOOL, ..."""
+    if code in ("BOOL", "BF16"):
+        return as_dtype({"BOOL": "bool", "BF16": "bfloat16"}[code])
+    kinds = {"F": "float", "I": "int", "U": "uint"}
+    return as_dtype(kinds[code[0]] + code[1:])
 
 
 def is_header(head: bytes) -> bool:

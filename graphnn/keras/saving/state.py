@@ -32,6 +32,7 @@ _HIDDEN = {
     "_calls",
     "_frozen",
     "_held",
+    "_input",
     "_loss_functions",
     "_losses",
     "_operations",
@@ -88,17 +89,11 @@ def _open(container: Any, path: str, found: dict[int, Owner], opened: set[int]) 
     opened.add(id(container))
     used: dict[str, int] = {}
     for value in container.values() if isinstance(container, dict) else container:
-        if isinstance(value, _OWNERS) or _is_layer(value):
+        if isinstance(value, _OWNERS):
             name = _numbered(to_snake_case(type(value).__name__), used)
-            if isinstance(value, _OWNERS):
-                _visit(value, f"{path}/{name}", found)
+            _visit(value, f"{path}/{name}", found)
         elif isinstance(value, _CONTAINERS):
             _open(value, f"{path}/{_numbered('container', used)}", found, opened)
-
-
-def _is_layer(value: Any) -> bool:
-    """Whether Keras counts an object in a container though it has no state here."""
-    return type(value).__name__ == "InputLayer"
 
 
 def _numbered(name: str, used: dict[str, int]) -> str:
@@ -119,7 +114,7 @@ def _attributes(item: Any) -> Iterator[tuple[str, Any]]:
     for name in sorted(names, key=lambda name: f"~{name}" if name.startswith("_") else name):
         try:
             value = getattr(item, name)
-        except Exception:  # noqa: S112 - a property of the user's that does not work now
+        except Exception:  # a property of the user's that does not work now
             continue
         yield name, value
 
@@ -230,9 +225,7 @@ def _stored(owner: Owner, get: Callable[[str], Arrays | None]) -> Arrays:
     return {}
 
 
-def _build_optimizer(
-    root: Any, owners: list[Owner], get: Callable[[str], Arrays | None]
-) -> None:
+def _build_optimizer(root: Any, owners: list[Owner], get: Callable[[str], Arrays | None]) -> None:
     """Make the slots of an optimizer whose slots are in the file, so that there is a place for
     them."""
     weights = getattr(root, "trainable_weights", None)
@@ -249,7 +242,8 @@ def _optimizer_values(optimizer: Any, arrays: Arrays) -> list[tuple[Any, Any]]:
         return []
     if len(own) != len(arrays):
         warnings.warn(
-            f"{optimizer.name} starts afresh: it has {len(own)} variables and the file {len(arrays)}",
+            f"{optimizer.name} starts afresh: it has {len(own)} variables, "
+            f"and the file has {len(arrays)}",
             stacklevel=4,
         )
         return []
