@@ -1,8 +1,9 @@
 """Row kernels: a team of lanes works on one row, which stays on the chip between its sweeps.
 
-Short rows have a part of a warp, long ones a block. Every lane owns the same columns in all sweeps,
-so what it keeps (rows read once, costly values, sums over rows) needs no synchronisation. It is kept
-in registers if that is little, else in shared memory; what does not fit is computed or read again.
+Short rows have a part of a warp, long ones up to a block. Every lane owns the same columns in all
+sweeps, so what it keeps (rows read once, costly values, sums over rows) needs no synchronisation.
+It is kept in registers if that is little, else in shared memory; what does not fit is computed or
+read again.
 """
 
 from __future__ import annotations

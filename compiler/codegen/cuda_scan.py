@@ -64,9 +64,8 @@ def _tiles(printer: Printer, kernel: Kernel) -> None:
         with printer.block(f"if (s < {end})"):
             printer.line(f"own = {printer.value(update.value)};", a.loc)
         printer.line(f"{kind} before, total;")
-        printer.line(
-            f"const {kind} run = block_scan<{name}, {THREADS}>(own, ({kind}){start}, before, total);"
-        )
+        scanned = f"block_scan<{name}, {THREADS}>(own, ({kind}){start}, before, total)"
+        printer.line(f"const {kind} run = {scanned};")
         chosen = "before" if exclusive else "run"
         printer.line(f"const {kind} {a.name} = {name}::of(carry, {chosen});")
         with printer.block(f"if (s < {end})"):

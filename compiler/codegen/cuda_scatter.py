@@ -44,7 +44,10 @@ _ATOMIC_TYPES = {"int32": "int", "uint32": "unsigned", "int64": "u64", "uint64":
 
 @dataclass(frozen=True)
 class Parts:
-    """A scatter taken apart. outer: variables that decide a place; inner: those inside an update."""
+    """A scatter taken apart.
+
+    outer: variables that decide a place. inner: those inside an update.
+    """
 
     copy: Loop
     write: Store | Combine

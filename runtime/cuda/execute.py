@@ -156,6 +156,7 @@ class _Instance:
         self.current: list[Array | None] = [None] * len(program.slots)
         self.static: dict[int, Array] = {}  # inputs and outputs of a captured graph
         self.tables: dict[int, tuple[tuple[int, ...], Array]] = {}
+        self.spare: dict[int, Array] = {}
         self.graph: Any = None
         self.bound: set[int] = set()
         self.runs = 0
@@ -249,6 +250,7 @@ class _Instance:
             if slot not in self.bound:
                 self.current[slot] = own
         if self.graph is None:
+            self._prepare()
             self.graph = self.driver.capture(self._enqueue)
         if self.graph is None:
             self._enqueue()
@@ -274,30 +276,43 @@ class _Instance:
 
     def _enqueue(self) -> None:
         """Start all steps, then the copies of new values that could not be made in place."""
-        for number, (step, run) in enumerate(zip(self.program.steps, self.plan.steps, strict=True)):
+        runs = zip(self.program.steps, self.plan.steps, strict=True)
+        for number, (step, run) in enumerate(runs):
             if isinstance(run, KernelRun):
                 self._kernels(number, step, run)
             elif isinstance(run, ProductRun):
-                (segment,) = step.segments
-                # Products name their buffers in the order a, b, c; a may be b.
-                slots = (
-                    segment.slots
-                    if len(segment.slots) == 3
-                    else (*segment.slots[:1] * 2, segment.slots[1])
-                )
-                dtype = self.program.slots[slots[2]].dtype
-                self.driver.product(run, dtype, [self.address(s) for s in slots])
+                self._product(step, run)
             else:
                 self._host(step)
         self._copy()
 
+    def _prepare(self) -> None:
+        """Make what a capture may not make: tables on the device, memory for copies."""
+        for number, (step, run) in enumerate(zip(self.program.steps, self.plan.steps, strict=True)):
+            if isinstance(run, KernelRun) and run.firsts:
+                self._table(number, step, run)
+        self._spare()
+
+    def _spare(self) -> dict[int, Array]:
+        """Memory for values that are copied while another copy may overwrite their source."""
+        if len(self.program.copies) > 1 and not self.spare:
+            self.spare = {a: self._new(a) for a, _ in self.program.copies}
+        return self.spare
+
     def _copy(self) -> None:
-        sources = [self.array(a) for a, _ in self.program.copies]
-        if len(sources) > 1:  # one may be the target of another
-            sources = [self._copied(s) for s in sources]
-        for source, (_, target) in zip(sources, self.program.copies, strict=True):
+        sources = {a: self.array(a) for a, _ in self.program.copies}
+        for slot, own in self._spare().items():
+            self.driver.copy(own, sources[slot])
+            sources[slot] = own
+        for slot, target in self.program.copies:
             own = self.array(target)
-            self.driver.copy(own, source.reshape(own.shape))
+            self.driver.copy(own, sources[slot].reshape(own.shape))
+
+    def _product(self, step: Step, run: ProductRun) -> None:
+        (segment,) = step.segments
+        first, *rest, out = segment.slots  # where both operands are one buffer it is named once
+        places = [self.address(s) for s in (first, *(rest or [first]), out)]
+        self.driver.product(run, self.program.slots[out].dtype, places)
 
     def _kernels(self, number: int, step: Step, run: KernelRun) -> None:
         sizes: list[Any] = [self.index(v) for v in run.sizes]

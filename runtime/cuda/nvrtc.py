@@ -76,7 +76,9 @@ def _compile(text: str, options: Sequence[str], kind: str) -> bytes:
         given = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))
         if library.nvrtcCompileProgram(program, len(options), given):
             raise NvrtcError(
-                "CUDA C", received=_log(program), expected="a text that NVRTC compiles",
+                "CUDA C",
+                received=_log(program),
+                expected="a text that NVRTC compiles",
                 fix="report this as a bug of graphnn, with the text from the dump",
             )
         size = ctypes.c_size_t()

@@ -264,19 +264,13 @@ class IntegerLookup(IndexLookup):
         """The index of each key."""
         place = ops.maximum(count_not_above(self._sorted, keys) - 1, 0)
         known = ops.equal(ops.take(ops.convert_to_tensor(self._sorted), place), keys)
-        found = ops.take(ops.convert_to_tensor(self._places), place)
-        if self.num_oov_indices == 0:
-            return self._all_known(keys, known, found)
-        return ops.where(known, found, self._unknown(keys))
-
-    def _all_known(self, keys: Any, known: Any, found: Any) -> Any:
-        if not keys.is_traced:
-            strange = np.asarray(keys)[~np.asarray(known)]
-            if strange.size:
-                raise unknown_tokens(self, strange[:5].tolist())
-            return found
-        # In a compiled program the check of an index raises OutOfRangeError.
-        return found + ops.take(ops.zeros((1,), "int64"), ops.where(known, 0, 1))
+        places = ops.convert_to_tensor(self._places)
+        if self.num_oov_indices:
+            return ops.where(known, ops.take(places, place), self._unknown(keys))
+        if not keys.is_traced and not bool(ops.all(known)):
+            raise unknown_tokens(self, np.asarray(keys)[~np.asarray(known)][:5].tolist())
+        # In a compiled program the check of the index raises OutOfRangeError.
+        return ops.take(places, ops.where(known, place, len(self._places)))
 
     def _unknown(self, keys: Any) -> Any:
         """The place of each key if it is not in the vocabulary."""
