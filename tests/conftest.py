@@ -14,6 +14,9 @@ os.environ.setdefault(
     "GRAPHNN_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "objects")
 )
 
+# NumPy's products in one thread each: several test processes would fight for the cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Every graph that any test compiles is verified in full after each pass.
 os.environ.setdefault("GRAPHNN_VERIFY", "2")
 

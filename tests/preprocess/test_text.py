@@ -150,7 +150,7 @@ def test_standardize(standardize: Any, expected: list[str]) -> None:
         ("whitespace", " a\tb\n\x0bc\u2003d ", ["a", "b", "c\u2003d"]),
         ("character", "aé \n€", ["a", "é", " ", "\n", "€"]),
         (lambda x: [s.split(",") for s in x.tolist()], "a,b c", ["a", "b c"]),
-        (lambda x: np.char.split(np.asarray(x).astype(str), ","), "a,b c", ["a", "b c"]),
+        (lambda x: np.char.split(x.tolist(), ","), "a,b c", ["a", "b c"]),
         (lambda x: tf.stack([x, x + "!"], 1), "a", ["a", "a!"]),
     ],
 )
@@ -251,7 +251,7 @@ def test_guide_pipeline() -> None:
     history = model.fit(dataset, verbose=0)
     assert math.isfinite(history.history["loss"][0])
     (tokens, _), *_ = dataset
-    assert tokens.shape == (2, 5) and int(tf.reduce_max(tokens)) == 8
+    assert tokens.shape == (2, 5) and int(tf.reduce_max(tokens)) == 9
 
 
 def test_a_long_stream_keeps_its_words_only() -> None:
