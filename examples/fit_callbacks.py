@@ -1,7 +1,7 @@
 """Digits with `fit` and callbacks: checkpoints, early stopping, learning rate, logs, an own one.
 
-Run: python examples/fit_callbacks.py. Model files need h5py: pip install 'graphnn[hdf5]'.
-TensorBoard's logs are written if it is installed: pip install 'graphnn[tensorboard]'.
+Run: python examples/fit_callbacks.py. TensorBoard's logs are written if it is there:
+pip install 'graphnn[tensorboard]'. "best.keras" would be a file of Keras' kind and need h5py.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make_callbacks(folder: Path) -> list[keras.callbacks.Callback]:
     """What `fit` calls at the beginning and end of each epoch and batch."""
     callbacks = [
         keras.callbacks.ModelCheckpoint(
-            folder / "best.keras", monitor="val_accuracy", save_best_only=True
+            folder / "best", monitor="val_accuracy", save_best_only=True
         ),
         keras.callbacks.EarlyStopping(monitor="val_loss", patience=6),
         keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=2),
@@ -82,9 +82,9 @@ def main() -> None:
         print(f"log.csv: {len((folder / 'log.csv').read_text().splitlines())} lines")
         print(f"event files: {len(list(folder.glob('logs/**/*tfevents*')))}")
 
-        loaded = keras.models.load_model(folder / "best.keras")
+        loaded = keras.models.load_model(folder / "best")
         _, accuracy = loaded.evaluate(x_test, y_test, verbose=0)
-        print(f"the model in best.keras reads {accuracy:.1%} of the test digits")
+        print(f"the model saved in that epoch reads {accuracy:.1%} of the test digits")
 
 
 if __name__ == "__main__":

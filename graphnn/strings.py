@@ -195,8 +195,13 @@ def no_trace(subject: str, received: str) -> TraceError:
 
 def encoded(array: Array) -> list[bytes]:
     """All strings of an array in row-major order, in UTF-8."""
-    # Surrogates survive, so that any Python string can be looked up.
-    return [s.encode("utf-8", "surrogatepass") for s in array.reshape(-1).tolist()]
+    # Surrogates survive, so that any Python string can be looked up. One string is encoded faster
+    # than many; the separator must not be in any of them.
+    items = array.reshape(-1).tolist()
+    parts = "\0".join(items).encode("utf-8", "surrogatepass").split(b"\0")
+    if len(parts) == len(items):
+        return parts
+    return [s.encode("utf-8", "surrogatepass") for s in items]
 
 
 def decoded(items: list[bytes], shape: Any = None) -> Array:
@@ -205,7 +210,7 @@ def decoded(items: list[bytes], shape: Any = None) -> Array:
     return array if shape is None else array.reshape(shape)
 
 
-def lookup(table: dict[bytes, int], items: list[bytes], missing: int) -> Array:
+def lookup(table: dict[Any, int], items: list[Any], missing: int) -> Array:
     """The numbers of strings in a table as int64; `missing` for those that are not in it."""
     return np.fromiter(map(table.get, items, repeat(missing)), np.int64, len(items))
 

@@ -24,11 +24,10 @@ from graphnn.compiler.codegen.loops import (
     Statement,
     Store,
     Update,
-    expressions,
     scalars,
     walk,
 )
-from graphnn.compiler.codegen.scalar import Buffer, Scalar
+from graphnn.compiler.codegen.scalar import Buffer, Scalar, expressions
 from graphnn.compiler.ir.sizes import Var, atoms
 
 THREADS = 256
@@ -87,7 +86,7 @@ class Plan:
     @property
     def packs(self) -> int:
         """Packs of each lane, if rows are in registers."""
-        return -(-self.cols // (self.widths.width * self.lanes))
+        return int(-(-self.cols // (self.widths.width * self.lanes)))
 
     @property
     def chunk(self) -> int:
@@ -164,10 +163,8 @@ def _read_again(kernel: Kernel, scratch: set[Buffer]) -> list[Place]:
     count: dict[Place, int] = {}
     row = kernel.row
     for loop in (s for s in kernel.body if isinstance(s, Loop)):
-        own: set[Place] = set()
-        for s in loop.body:
-            own |= {load.attrs for load in unguarded_loads(scalars(s))}
-        for buffer, linear in own:
+        own = [x.attrs for s in loop.body for x in unguarded_loads(scalars(s))]
+        for buffer, linear in dict.fromkeys(own):
             varies = row is None or row in atoms(linear)
             if buffer not in scratch and varies and is_neighbour(linear, loop.var):
                 count[buffer, linear] = count.get((buffer, linear), 0) + 1
@@ -207,7 +204,7 @@ def row_length(plan: Plan, dtype: Any) -> int:
     """Elements of a row in shared memory, so that each row starts at a multiple of 16 bytes."""
     unit = max(plan.widths.width, 16 // dtype.itemsize)
     cols = plan.cols + (plan.widths.width if plan.head else 0)
-    return -(-cols // unit) * unit
+    return int(-(-cols // unit) * unit)
 
 
 def recompute(kernel: Kernel, lost: set[Buffer]) -> Kernel:

@@ -23,11 +23,10 @@ from graphnn.compiler.codegen.loops import (
     Statement,
     Store,
     Update,
-    expressions,
     scalars,
     walk,
 )
-from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar
+from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, expressions
 from graphnn.compiler.ir.sizes import Var
 from graphnn.compiler.ir.types import DType, bfloat16, float16, is_float
 from graphnn.runtime.errors import Loc

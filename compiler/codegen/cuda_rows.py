@@ -36,11 +36,10 @@ from graphnn.compiler.codegen.loops import (
     Statement,
     Store,
     Update,
-    expressions,
     scalars,
     walk,
 )
-from graphnn.compiler.codegen.scalar import Accumulator, Buffer
+from graphnn.compiler.codegen.scalar import Accumulator, Buffer, expressions
 from graphnn.compiler.ir.sizes import Var, atoms
 from graphnn.compiler.ops.base import neutral
 
@@ -227,8 +226,8 @@ class RowPrinter(SpanPrinter):
             )
             self.line(f"const idx packed = {packed};")
         else:
-            terms = dict(self.widths.residue)
-            start = " + ".join(self._term(m, c) for m, c in terms.items())
+            terms = (self._term(m, c) for m, c in self.widths.residue)
+            start = " + ".join(sorted(terms))
             least = "head" if isinstance(plan.cols, int) else f"smaller<idx>(head_, {cols})"
             name = "head" if isinstance(plan.cols, int) else "head_"
             self.line(f"const idx {name} = -({start}) & {width - 1};  // elements to the next pack")

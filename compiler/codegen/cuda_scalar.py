@@ -43,7 +43,7 @@ def literal(value: Any, dtype: DType) -> str:
     if number == _LEAST_64:
         return "((i64)1 << 63)"
     if dtype.itemsize == 8:
-        return f"({kind}){number}{'ll' if dtype.kind == 'i' else 'ull'}"
+        return f"{number}{'ll' if dtype.kind == 'i' else 'ull'}"
     if dtype.itemsize == 4:
         return f"{number}u" if dtype.kind == "u" else str(number) if number > -(2**31) else _LEAST
     return f"({kind}){number}"

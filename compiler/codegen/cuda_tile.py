@@ -22,7 +22,7 @@ TILE = 32
 THREADS = 256
 ROWS = THREADS // TILE
 MIN_SIDE = 8
-MAX_TILES = 8
+MAX_BYTES = 40 << 10  # of tiles; a block has 48 KiB without asking
 
 
 def crossed_loads(kernel: Kernel) -> list[Place]:
@@ -37,7 +37,8 @@ def crossed_loads(kernel: Kernel) -> list[Place]:
         return []
     loads = [x.attrs for s in loop.body for x in unguarded_loads(scalars(s))]
     found = [p for p in dict.fromkeys(loads) if _is_crossed(p[1], kernel.row, loop.var)]
-    return found if len(found) <= MAX_TILES else []
+    nbytes = sum(TILE * (TILE + 1) * buffer.dtype.itemsize for buffer, _ in found)
+    return found if nbytes <= MAX_BYTES else []
 
 
 def _is_crossed(linear: Any, row: Var, col: Var) -> bool:

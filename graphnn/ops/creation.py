@@ -16,7 +16,7 @@ from graphnn.ops.public import call_op, plain
 from graphnn.runtime.errors import ArgumentError
 from graphnn.sizes import integer, shape_of
 from graphnn.state import state
-from graphnn.tensor import Operand, Tensor
+from graphnn.tensor import Operand, Symbolic, Tensor
 
 __all__ = [
     "arange",
@@ -339,9 +339,13 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
 def shape(x: Any, out_type: Any = "int32", name: Any = None) -> Tensor:
     """The shape as a 1-D integer tensor; symbolic sizes are computed when the program runs.
 
+    For a symbolic tensor of a Keras model, its `shape`, which can be computed with.
+
     >>> graphnn.shape(graphnn.zeros((2, 3))).numpy()
     array([2, 3], dtype=int32)
     """
+    if isinstance(x, Tensor) and isinstance(x._value, Symbolic):
+        return x.shape  # type: ignore[return-value]
     return _size_tensor(tuple(convert(x).shape), as_dtype(out_type))
 
 

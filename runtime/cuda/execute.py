@@ -157,6 +157,8 @@ class _Instance:
         self.static: dict[int, Array] = {}  # inputs and outputs of a captured graph
         self.tables: dict[int, tuple[tuple[int, ...], Array]] = {}
         self.spare: dict[int, Array] = {}
+        written = {slot for step in program.steps for slot in step.outputs}
+        self.written = written | {target for _, target in program.copies}
         self.graph: Any = None
         self.bound: set[int] = set()
         self.runs = 0
@@ -232,8 +234,9 @@ class _Instance:
         """New values of inputs that were moved go to the caller's memory."""
         for position, slot in enumerate(self.program.inputs):
             array = arrays[position]
-            if array is not None and array is not self.current[slot]:
-                self.driver.copy(array, self.current[slot])
+            if array is None or array is self.current[slot] or slot not in self.written:
+                continue
+            self.driver.copy(array, self.current[slot])
 
     def _run_captured(self, arrays: Sequence[Array | None]) -> list[Array]:
         for position, slot in enumerate(self.program.inputs):

@@ -118,7 +118,7 @@ class EmulatedDriver:
         pointers = (ctypes.c_void_p * len(arguments))(
             *(ctypes.cast(ctypes.pointer(a), ctypes.c_void_p) for a in arguments)
         )
-        message = function(pointers, blocks, threads, self.order)
+        message = function(pointers, blocks, threads, shared, self.order)
         self.launches.append(function.__name__)
         if message:
             raise RuntimeError(f"{function.__name__}: {message.decode()}")

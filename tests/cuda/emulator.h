@@ -188,7 +188,8 @@ static void gnn_run_block(int threads) {
     if (!gnn_release(threads) && !ran) return gnn_fail("threads wait for others that do not come");
   }
 }
-static void gnn_launch(void (*body)(void*), void* argument, int blocks, int threads, bool fibers) {
+static void gnn_launch(void (*body)(void*), void* argument, int blocks, int threads, size_t shared,
+                       bool fibers) {
   if (!gnn_stacks) gnn_stacks = static_cast<unsigned char*>(malloc(GNN_THREADS * GNN_STACK));
   gnn_body = body;
   gnn_argument = argument;
@@ -199,12 +200,14 @@ static void gnn_launch(void (*body)(void*), void* argument, int blocks, int thre
     memset(gnn_dynamic, 0xff, sizeof gnn_dynamic);  // shared memory holds nothing at first
     if (fibers) {
       gnn_run_block(threads);
-      continue;
+    } else {
+      for (int t = 0; t < threads; ++t) {
+        threadIdx.x = gnn_order ? threads - 1 - t : t;
+        body(argument);
+      }
     }
-    for (int t = 0; t < threads; ++t) {
-      threadIdx.x = gnn_order ? threads - 1 - t : t;
-      body(argument);
-    }
+    for (size_t k = shared; k < sizeof gnn_dynamic; ++k)
+      if (gnn_dynamic[k] != 0xff) return gnn_fail("a write behind the shared memory asked for");
   }
 }
 
@@ -288,19 +291,21 @@ void gnn_call(void (*kernel)(A...), void** given, std::index_sequence<K...>) {
   kernel(*static_cast<A*>(given[K])...);
 }
 template <class... A>
-void gnn_run(void (*kernel)(A...), void** given, int blocks, int threads, bool fibers) {
+void gnn_run(void (*kernel)(A...), void** given, int blocks, int threads, size_t shared,
+             bool fibers) {
   auto both = std::make_pair(kernel, given);
   gnn_launch(
       [](void* p) {
         auto* own = static_cast<std::pair<void (*)(A...), void**>*>(p);
         gnn_call(own->first, own->second, std::index_sequence_for<A...>());
       },
-      &both, blocks, threads, fibers);
+      &both, blocks, threads, shared, fibers);
 }
 #define GNN_ENTRY(name, fibers)                                                                    \
-  extern "C" const char* run_##name(void** given, int blocks, int threads, int order) {            \
+  extern "C" const char* run_##name(void** given, int blocks, int threads, int shared,             \
+                                    int order) {                                                   \
     gnn_order = order;                                                                             \
     gnn_message[0] = 0;                                                                            \
-    gnn_run(name, given, blocks, threads, fibers);                                                 \
+    gnn_run(name, given, blocks, threads, shared, fibers);                                         \
     return gnn_message;                                                                            \
   }

@@ -96,6 +96,23 @@ def test_training_updates_variables_in_place(captured: bool) -> None:
     assert (driver.captures, driver.replays) == ((1, STEPS - 1) if captured else (0, 0))
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_new_values_reach_inputs_that_are_not_bound(captured: bool) -> None:
+    count = Variable(np.zeros(6, np.float32))
+
+    def step(t: Tracer, x: Any) -> Any:
+        t.assign(count, t.ops.add(t.read(count), x))
+        return t.ops.multiply(x, 2.0)
+
+    graph, _ = trace(step, (6,))
+    run, driver = executable(built(graph), captured=captured)
+    x, own = driver.array(np.ones(6, np.float32)), driver.array(count.buffer)
+    for _ in range(4):
+        run.run([x, own])
+    np.testing.assert_array_equal(own, np.full(6, 4))
+    np.testing.assert_array_equal(x, np.ones(6))
+
+
 def test_updates_of_equal_kind_are_one_launch() -> None:
     graph, _ = trace(momentum_step, (5, 7), (5, 3))
     made = built(graph)

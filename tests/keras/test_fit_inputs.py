@@ -16,7 +16,7 @@ import graphnn as tf
 from graphnn import keras
 from graphnn.data import Dataset
 from graphnn.keras import callbacks, layers
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, StateError
 
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(70, 5)).astype("float32")
@@ -289,3 +289,48 @@ def test_pydatasets_know_of_their_epochs() -> None:
     assert data.notes == [0, *["begin", 0, 1, "end"] * 2] and data.num_batches == 2
     data.notes.clear()
     assert make_model().predict(data, verbose=0).shape == (16, 3)
+
+
+class Alone(keras.Model):
+    """A train step that takes x alone, and calls a layer instead of the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(5)
+        self.seen = keras.metrics.Mean(name="seen")
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        parts = data if isinstance(data, tuple) else (data,)
+        with tf.GradientTape() as tape:
+            loss = sum(tf.reduce_mean((self.dense(x) - x) ** 2) for x in parts)
+        weights = self.dense.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        self.seen.update_state(float(not isinstance(data, tuple)))
+        return {"seen": self.seen.result()}
+
+
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("data", [X, tf.constant(X), Dataset.from_tensor_slices(X).batch(32)])
+def test_x_alone_is_not_wrapped(data: Any, eager: bool) -> None:
+    model = Alone()
+    model.compile("adam", run_eagerly=eager)
+    assert model.fit(data, verbose=0).history["seen"] == [1.0]
+
+
+def test_inputs_of_several_parts_alone_are_wrapped() -> None:
+    assert keras.utils.pack_x_y_sample_weight([X, X]) == ([X, X],)
+    assert keras.utils.pack_x_y_sample_weight(X) is X
+
+
+def test_weights_of_a_model_that_is_never_called(tmp_path: Any) -> None:
+    model = Alone()
+    model.compile("adam")
+    with pytest.raises(StateError, match="no weights yet"):
+        model.save_weights(tmp_path / "w.safetensors")
+    model.fit(X, verbose=0)
+    model.save_weights(tmp_path / "w.safetensors")
+    other = Alone()
+    other.dense(X)
+    other.load_weights(tmp_path / "w.safetensors")
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)

@@ -55,6 +55,11 @@ def test_a_variable_beside_a_symbolic_tensor() -> None:
         keras.Input((3,)) * tf.Variable([1.0, 2.0, 3.0])
 
 
+def test_random_numbers_of_a_symbolic_tensor() -> None:
+    with pytest.raises(ArgumentError, match="a layer such as"):
+        tf.nn.dropout(keras.Input((3,)), 0.5)
+
+
 OPS: dict[str, Any] = {
     "operators": lambda x: (1.0 - x * 2.0) / (abs(x) + 3.0) - (-x) ** 2,
     "matmul": lambda x: x @ tf.ones((4, 2)),
@@ -66,6 +71,7 @@ OPS: dict[str, Any] = {
     "new axis": lambda x: x[..., None],
     "reshape": lambda x: tf.reshape(x, (-1, 2)),
     "by the batch": lambda x: tf.reshape(x, (x.shape[0] * 2, 2)),
+    "by tf.shape": lambda x: tf.reshape(x, (tf.shape(x)[0], 2, 2)),
     "broadcast": lambda x: tf.broadcast_to(x[:, None], (x.shape[0], 3, 4)),
     "concat": lambda x: tf.concat([x, x * 2.0], axis=-1),
     "stack": lambda x: tf.stack([x, x], axis=1),

@@ -125,7 +125,7 @@ def test_hashing_settings() -> None:
 
 def test_hashing_stays_on_the_host() -> None:
     layer = Hashing(3)
-    with pytest.raises(TraceError, match="dataset.map"):
+    with pytest.raises(TraceError, match=r"dataset\.map"):
         tf.function(lambda x: layer(x))(np.array([1, 2]))
     dataset = Dataset.from_tensor_slices(np.array(["A", "B", "E"])).map(layer)
     assert [int(e) for e in dataset] == [1, 0, 2]

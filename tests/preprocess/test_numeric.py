@@ -101,9 +101,7 @@ def test_half_precision_keeps_the_difference_of_large_numbers() -> None:
     layer.adapt(x)
     y = layer(x.astype("int32"))
     assert y.dtype == "bfloat16"
-    np.testing.assert_allclose(
-        np.asarray(y).astype("float32"), (x - x.mean()) / x.std(), rtol=1e-2
-    )
+    np.testing.assert_allclose(np.asarray(y).astype("float32"), (x - x.mean()) / x.std(), rtol=1e-2)
 
 
 def test_moments_of_a_long_stream_are_exact() -> None:
@@ -133,6 +131,14 @@ def test_datasets_of_single_examples_are_batched() -> None:
     layer.adapt(Dataset.from_tensor_slices(TABLE))
     np.testing.assert_allclose(layer.adapt_mean.numpy(), TABLE.mean(0), rtol=1e-5)
     assert layer.count.numpy() == 50
+
+
+def test_batches_of_numbers_are_batches_already() -> None:
+    x = np.arange(10, dtype="float32")
+    layer = Normalization(axis=None)
+    layer.adapt(Dataset.from_tensor_slices(x).batch(4))  # the last one is smaller
+    assert int(layer.count) == 10
+    assert float(layer.adapt_variance) == pytest.approx(x.var())
 
 
 def test_adapt_again_forgets() -> None:

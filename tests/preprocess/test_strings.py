@@ -1,4 +1,4 @@
-"""Tensors of strings: made, compared, joined, indexed and printed eagerly, and kept out of traces."""
+"""Tensors of strings: made, compared, joined, indexed and printed, and kept out of traces."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_patterns() -> None:
     assert found.tolist() == ["a b "]
     assert strings.regex_replace("aab", "(a)", r"\1-", replace_global=False).item() == "a-ab"
     assert strings.regex_full_match(["ab", "cab"], "a.*").tolist() == [True, False]
-    with pytest.raises(ArgumentError, match="re.escape"):
+    with pytest.raises(ArgumentError, match=r"re\.escape"):
         strings.regex_replace(["a"], "(", "")
 
 

@@ -116,7 +116,12 @@ def test_ngrams(ngrams: Any, expected: list[str]) -> None:
 def test_ngrams_of_keras() -> None:
     layer = TextVectorization(ngrams=(2, 3), output_sequence_length=4)
     layer.adapt(DOCS)
-    assert layer.get_vocabulary()[2:6] == ["the dog", "the cat\xa0x É", "the cat\xa0x", "the cat sat"]
+    assert layer.get_vocabulary()[2:6] == [
+        "the dog",
+        "the cat\xa0x É",
+        "the cat\xa0x",
+        "the cat sat",
+    ]
     assert layer(DOCS).numpy().tolist() == [
         [6, 10, 5, 0],
         [2, 0, 0, 0],

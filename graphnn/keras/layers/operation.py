@@ -11,7 +11,7 @@ from typing import Any
 from graphnn import tree
 from graphnn.apply import apply, type_of
 from graphnn.compiler.ir.sizes import Size, Symbol, substitute, symbols_of
-from graphnn.compiler.ir.types import TensorType
+from graphnn.compiler.ir.types import TensorType, uint32
 from graphnn.compiler.ops.base import Op
 from graphnn.keras import naming
 from graphnn.keras.layers.base import Layer
@@ -127,12 +127,14 @@ def substituted(op: Op, sizes: Sizes) -> Op:
 def record(op: Op, inputs: Sequence[Any]) -> Any:
     """The symbolic outputs of an op on inputs of which at least one is symbolic.
 
-    Raises ArgumentError for a Variable among the inputs: a model has Variables through its layers.
+    Raises ArgumentError for a Variable among the inputs, which a model has through its layers, and
+    for random numbers.
     """
     for tensor in inputs:
         value = tensor._value
         if not isinstance(tensor, KerasTensor) and type(value) is not Traced:
             _refuse_variable(op, value)
+            _refuse_random_state(op, value)
     types = [type_of(t) for t in inputs]
     result: Any = with_trusted_sizes(lambda found: op.infer(*found), types)
     call = Call(OpLayer(op, types), tuple(inputs), {})
@@ -143,6 +145,18 @@ def record(op: Op, inputs: Sequence[Any]) -> Any:
     call.outputs += outputs
     call.structure = tuple(outputs) if isinstance(result, tuple) else outputs[0]
     return call.structure
+
+
+def _refuse_random_state(op: Op, value: Any) -> None:
+    """The state of a generator, uint32[4], would be the same in every call of the model."""
+    if value.dtype != uint32 or value.shape != (4,):
+        return
+    raise ArgumentError(
+        f"{op.name} of a symbolic tensor",
+        received="random numbers, drawn once while the model is made",
+        expected="random numbers that each call of the model draws anew",
+        fix="use a layer such as keras.layers.Dropout, or draw in the call method of a layer",
+    )
 
 
 def _refuse_variable(op: Op, value: Any) -> None:

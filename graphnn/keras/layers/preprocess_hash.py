@@ -63,7 +63,8 @@ def _rotate(x: Words, by: int) -> Words:
 
 
 def _shift_mix(x: Words) -> Words:
-    return x ^ (x >> np.uint64(47))
+    result: Words = x ^ (x >> np.uint64(47))
+    return result
 
 
 # ---- FarmHash -------------------------------------------------------------------------------

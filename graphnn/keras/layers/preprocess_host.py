@@ -16,24 +16,29 @@ import numpy as np
 
 from graphnn import strings, tree
 from graphnn.apply import apply
+from graphnn.compiler.ir.sizes import symbol, symbols_of
+from graphnn.compiler.ir.types import TensorType, bool_
 from graphnn.runtime.errors import ArgumentError
 from graphnn.state import init_scope
 from graphnn.tensor import Symbolic, Tensor, Traced
 
 _MOST = 64  # results that a step may take from the host
+_NAME = "examples of text"  # the batch size in settings of ops
+_EXAMPLES = symbol(_NAME)
 
 
 @dataclass(frozen=True, eq=False)
 class Expression:
     """A value on the host: a function of other values; the leaves are the texts of a batch.
 
-    key: equal for expressions that mean the same.
+    key: equal for expressions that mean the same. function: of the number of examples and the
+    values of the parents. item: which result of the function, if it has several.
     """
 
     key: Hashable
     function: Callable[..., Any] | None = None
     parents: tuple[Any, ...] = ()
-    item: int | None = None  # which result of the function, if it has several
+    item: int | None = None
 
     def value(self, texts: Sequence[Any], known: dict[Hashable, Any]) -> Any:
         """The tensor for the texts of a batch. known: values by key, which is added to."""
@@ -44,8 +49,14 @@ class Expression:
     def _value(self, texts: Sequence[Any], known: dict[Hashable, Any]) -> Any:
         if self.function is None:
             return texts[self.key]  # type: ignore[call-overload]
-        result = self.function(*(p.value(texts, known) for p in self.parents))
+        values = [p.value(texts, known) for p in self.parents]
+        result = self.function(_count(texts[0]), *values)
         return result if self.item is None else result[self.item]
+
+
+def _count(text: Any) -> int:
+    """The number of examples."""
+    return len(text) if text.ndim else 1
 
 
 class NumbersNeeded(Exception):
@@ -69,15 +80,33 @@ class Batch:
     size: Any
     known: dict[Hashable, Any] = field(default_factory=dict)
 
-    def tensor(self, expression: Expression) -> Any:
-        """What stands for the value of an expression in the trace. Raises NumbersNeeded."""
+    def value(self, expression: Expression) -> Any:
+        """The value of an expression for this batch."""
         with init_scope():
-            value = expression.value(self.texts, self.known)
+            return expression.value(self.texts, self.known)
+
+    def tensor(self, expression: Expression, shape: Any = None) -> Any:
+        """What stands for the value of an expression in the trace. Raises NumbersNeeded.
+
+        shape: as the trace knows it; found from the value if left out.
+        """
+        value = self.value(expression)
         if strings.is_string(value):
-            return HostTensor(_HostBody(value, expression, self))
+            sizes = self._sizes(value) if shape is None else shape
+            return HostTensor(_HostBody(value.dtype, sizes, expression, self))
         if expression.key not in self.results:
             raise NumbersNeeded(expression)
         return self.results[expression.key]
+
+    def _sizes(self, value: Any) -> tuple[Any, ...]:
+        shape = tuple(value.shape)
+        same = shape and self.texts[0].ndim and shape[0] == len(self.texts[0])
+        return (self.size, *shape[1:]) if same else shape
+
+    @property
+    def symbols(self) -> dict[str, Any]:
+        """The name of the batch size in this trace, and the name that is the same in all."""
+        return {name: _EXAMPLES for name in symbols_of([self.size])}
 
 
 class _HostBody(Symbolic):
@@ -85,30 +114,26 @@ class _HostBody(Symbolic):
 
     __slots__ = ("batch", "expression", "shape")
 
-    def __init__(self, value: Any, expression: Expression, batch: Batch) -> None:
-        super().__init__(value.dtype)
-        shape = tuple(value.shape)
-        first = batch.texts[0]
-        same = bool(shape) and bool(first.ndim) and shape[0] == len(first)
-        self.shape = (batch.size, *shape[1:]) if same else shape
-        self.expression, self.batch = expression, batch
+    def __init__(self, dtype: Any, shape: Any, expression: Expression, batch: Batch) -> None:
+        super().__init__(dtype)
+        self.shape, self.expression, self.batch = shape, expression, batch
 
     def record(self, op: Any, inputs: Sequence[Any]) -> Any:
         """The result of an op, which runs on the host for each batch."""
         parents = tuple(_expression_of(t) for t in inputs)
-        key = (op, *(p.key for p in parents))
+        general = op.bind(self.batch.symbols)
+        key = (general, *(p.key for p in parents))
 
-        def run(*values: Any) -> Any:
-            return apply(op, *values)
+        def run(count: int, *values: Any) -> Any:
+            return apply(general.bind({_NAME: count}), *values)
 
-        expression = Expression(key, run, parents)
-        with init_scope():
-            value = expression.value(self.batch.texts, self.batch.known)
-        if not isinstance(value, tuple):
-            return self.batch.tensor(expression)
-        return tuple(
-            self.batch.tensor(Expression((key, i), run, parents, i)) for i in range(len(value))
-        )
+        made = Expression(key, run, parents)
+        # Only shapes are asked for: any dtype will do.
+        types = op.infer(*(TensorType(tuple(t.shape), bool_) for t in inputs))
+        if not isinstance(types, tuple):
+            return self.batch.tensor(made, types.shape)
+        items = [Expression((key, i), run, parents, i) for i in range(len(types))]
+        return tuple(map(self.batch.tensor, items, [t.shape for t in types]))
 
 
 class HostTensor(Tensor):
@@ -121,7 +146,7 @@ class HostTensor(Tensor):
         body = self._value
         key = ("layer", id(layer), repr(kwargs), body.expression.key)
         return body.batch.tensor(
-            Expression(key, lambda text: layer(text, **kwargs), (body.expression,))
+            Expression(key, lambda _, text: layer(text, **kwargs), (body.expression,))
         )
 
     def __repr__(self) -> str:
@@ -139,7 +164,7 @@ def _expression_of(tensor: Any) -> Expression:
     if type(value) is Traced:
         raise strings.no_trace("an operation on text", "strings together with values of the graph")
     key = ("constant", value.dtype.str, value.shape, tuple(value.reshape(-1).tolist()))
-    return Expression(key, lambda: tensor)
+    return Expression(key, lambda _: tensor)
 
 
 class TextStep:
@@ -156,10 +181,19 @@ class TextStep:
     def bind(self, structure: Any, leaves: Sequence[Any]) -> Callable[[Any], Any]:
         """The step for data of one structure: a function of the tuple of leaves (without None)."""
         text = tuple(strings.is_string(leaf) for leaf in leaves)
-        key = (str(tree.map_structure(lambda leaf: leaf is not None, structure)), text)
-        if key not in self._plans:
-            self._plans[key] = _Plan(self._step, self._make, self._name, structure, text)
-        return self._plans[key]
+        form = (str(tree.map_structure(lambda leaf: leaf is not None, structure)), text)
+
+        def run(leaves: Sequence[Any]) -> Any:
+            # No example and one have traces of their own, and so what these take from the host.
+            count = _count(
+                next(leaf for leaf, is_text in zip(leaves, text, strict=True) if is_text)
+            )
+            key = (form, min(count, 2))
+            if key not in self._plans:
+                self._plans[key] = _Plan(self._step, self._make, self._name, structure, text)
+            return self._plans[key](leaves)
+
+        return run
 
     def graph(self) -> Any:
         """The graph of the latest trace, or None before the first step."""
@@ -225,4 +259,4 @@ class _Plan:
 def _marker(text: Any) -> Tensor:
     """An input of the program with as many entries as the text has on its first axis, which tells
     the trace the size of the batch."""
-    return Tensor(np.zeros(len(text) if text.ndim else 1, np.bool_))
+    return Tensor(np.zeros(_count(text), np.bool_))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,19 @@ from graphnn.keras.layers.preprocess_vocabulary import (
 from graphnn.keras.layers.registry import register
 from graphnn.tensor import Tensor
 
+_DENSE = 1 << 16  # the range of integers up to which a table holds all of it
+
 
 class _Table:
-    """Indices of strings, by their UTF-8. A dict in an attribute would be searched for weights."""
+    """Indices of strings. A dict in an attribute of a layer would be searched for weights."""
 
-    def __init__(self, indices: dict[bytes, int]) -> None:
-        self.indices = indices
+    def __init__(self, indices: dict[str, int]) -> None:
+        self.text = indices
+
+    @functools.cached_property
+    def utf8(self) -> dict[bytes, int]:
+        """The same for strings in UTF-8."""
+        return {s.encode("utf-8", "surrogatepass"): i for s, i in self.text.items()}
 
 
 @register()
@@ -40,8 +48,8 @@ class StringLookup(HostLayer, IndexLookup):
 
     max_tokens: the greatest size of the vocabulary, special tokens included. num_oov_indices:
     places for unknown strings, which a hash spreads over them; 0 makes them an error. mask_token: a
-    string that gets index 0, and is not counted in vectors. oov_token: what unknown indices become with
-    `invert`. vocabulary: strings or the path of a file with one a line, instead of `adapt`.
+    string that gets index 0, and is not counted in vectors. oov_token: what unknown indices become
+    with `invert`. vocabulary: strings or the path of a file with one a line, instead of `adapt`.
     idf_weights: their weights in mode "tf_idf". invert: indices to strings. output_mode: "int", or
     vectors "one_hot", "multi_hot", "count", "tf_idf" over the last axis. pad_to_max_tokens: vectors
     of max_tokens entries. salt: one or two integers that make another hash.
@@ -106,10 +114,9 @@ class StringLookup(HostLayer, IndexLookup):
             self._inverse = strings.text_array(every)
             return
         start = self._token_start
-        table = {t.encode("utf-8", "surrogatepass"): start + i for i, t in enumerate(tokens)}
+        table = {token: start + i for i, token in enumerate(tokens)}
         if self.mask_token is not None:
-            mask = self.mask_token.encode("utf-8", "surrogatepass")
-            table[mask] = 0 if self.output_mode == "int" else DROPPED
+            table[self.mask_token] = 0 if self.output_mode == "int" else DROPPED
         self._table = _Table(table)
 
     def _as_array(self, tokens: list[Any]) -> Array:
@@ -119,38 +126,44 @@ class StringLookup(HostLayer, IndexLookup):
         return strings.text_array(data, f"adapt of {self.name}")
 
     def _countable(self, array: Array) -> list[Any]:
-        return strings.encoded(array)
+        return array.reshape(-1).tolist()
 
     def _raw(self, tokens: list[Any]) -> list[Any]:
-        return [t.encode("utf-8", "surrogatepass") for t in tokens]
+        # TextVectorization counts tokens in UTF-8.
+        return [*tokens, *(t.encode("utf-8", "surrogatepass") for t in tokens)]
 
     def _cooked(self, tokens: list[Any]) -> list[Any]:
+        if isinstance(tokens[0], str):
+            return tokens
         return [t.decode("utf-8", "surrogatepass") for t in tokens]
 
-    def indices(self, tokens: list[bytes]) -> Array:
+    def indices(self, tokens: list[Any]) -> Array:
         """The index of each token, int64; -2 for masks that vectors do not count.
 
-        Raises StateError without a vocabulary, and ArgumentError for unknown tokens without places
-        for them.
+        tokens: strings, or all of them in UTF-8. Raises StateError without a vocabulary, and
+        ArgumentError for unknown tokens without places for them.
         """
         self._check_ready()
+        in_utf8 = bool(tokens) and isinstance(tokens[0], bytes)
+        table: dict[Any, int] = self._table.utf8 if in_utf8 else self._table.text
         if self.num_oov_indices == 1:
-            return strings.lookup(self._table.indices, tokens, self._oov_start)
-        found = strings.lookup(self._table.indices, tokens, UNKNOWN)
+            return strings.lookup(table, tokens, self._oov_start)
+        found = strings.lookup(table, tokens, UNKNOWN)
         unknown = np.flatnonzero(found == UNKNOWN)
         if not unknown.size:
             return found
         strange = [tokens[i] for i in unknown.tolist()]
         if self.num_oov_indices == 0:
-            raise unknown_tokens(self, [t.decode("utf-8", "replace") for t in strange[:5]])
-        found[unknown] = buckets(strange, self.num_oov_indices, self.salt) + self._oov_start
+            raise unknown_tokens(self, strings.text_array(strange[:5]).tolist())
+        hashed = strange if in_utf8 else strings.encoded(strings.text_array(strange))
+        found[unknown] = buckets(hashed, self.num_oov_indices, self.salt) + self._oov_start
         return found
 
     def call(self, inputs: Any) -> Any:
         if self.invert:
             return self._invert(inputs)
         array = strings.text_array(inputs, f"a call of {self.name}")
-        found = self.indices(strings.encoded(array)).reshape(array.shape)
+        found = self.indices(array.reshape(-1).tolist()).reshape(array.shape)
         return self.vectors(Tensor(found))
 
     def _invert(self, inputs: Any) -> Any:
@@ -201,6 +214,8 @@ class IntegerLookup(IndexLookup):
         choice("IntegerLookup", "vocabulary_dtype", vocabulary_dtype, ("int64",))
         # Keys in ascending order and the index of each; or tokens by index, with `invert`.
         self._sorted, self._places = np.empty(0, np.int64), np.empty(0, np.int64)
+        # The index of each integer in the range of the keys, where that is not too large.
+        self._dense = np.empty(0, np.int64)
         super().__init__(
             max_tokens,
             num_oov_indices,
@@ -238,6 +253,11 @@ class IntegerLookup(IndexLookup):
             places = np.append(places, 0 if self.output_mode == "int" else DROPPED)
         order = np.argsort(keys)
         self._sorted, self._places = keys[order], places[order]
+        low, high = int(self._sorted[0]), int(self._sorted[-1])
+        self._dense = np.empty(0, np.int64)
+        if high - low < max(4 * len(keys), _DENSE):
+            self._dense = np.full(high - low + 1, UNKNOWN, np.int64)
+            self._dense[self._sorted - low] = self._places
 
     def _as_array(self, tokens: list[Any]) -> Array:
         return np.array(tokens, np.int64)
@@ -262,15 +282,26 @@ class IntegerLookup(IndexLookup):
 
     def _found(self, keys: Any) -> Any:
         """The index of each key."""
-        place = ops.maximum(count_not_above(self._sorted, keys) - 1, 0)
-        known = ops.equal(ops.take(ops.convert_to_tensor(self._sorted), place), keys)
-        places = ops.convert_to_tensor(self._places)
+        table, place, known = self._search(keys)
+        places = ops.convert_to_tensor(table)
         if self.num_oov_indices:
             return ops.where(known, ops.take(places, place), self._unknown(keys))
         if not keys.is_traced and not bool(ops.all(known)):
             raise unknown_tokens(self, np.asarray(keys)[~np.asarray(known)][:5].tolist())
         # In a compiled program the check of the index raises OutOfRangeError.
-        return ops.take(places, ops.where(known, place, len(self._places)))
+        return ops.take(places, ops.where(known, place, len(table)))
+
+    def _search(self, keys: Any) -> tuple[Array, Any, Any]:
+        """A table of indices, the place of each key in it, and whether it is there."""
+        if not self._dense.size:
+            place = ops.maximum(count_not_above(self._sorted, keys) - 1, 0)
+            known = ops.equal(ops.take(ops.convert_to_tensor(self._sorted), place), keys)
+            return self._places, place, known
+        low, high = int(self._sorted[0]), int(self._sorted[-1])
+        inside = ops.logical_and(keys >= low, keys <= high)
+        place = ops.where(inside, keys, low) - low
+        there = ops.not_equal(ops.take(ops.convert_to_tensor(self._dense), place), UNKNOWN)
+        return self._dense, place, ops.logical_and(inside, there)
 
     def _unknown(self, keys: Any) -> Any:
         """The place of each key if it is not in the vocabulary."""

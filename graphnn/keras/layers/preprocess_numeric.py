@@ -87,7 +87,7 @@ class Normalization(Preprocessing):
     >>> layer = graphnn.keras.layers.Normalization(axis=None)
     >>> layer.adapt(np.array([1.0, 2.0, 3.0, 4.0, 5.0], "float32"))
     >>> layer(np.array([1.0, 3.0], "float32")).numpy().round(4).tolist()
-    [-1.4142..., 0.0]
+    [-1.41..., 0.0]
     """
 
     def __init__(

@@ -1,0 +1,54 @@
+// launch: 264 blocks of 512 threads, 0 bytes of shared memory
+// _finish: 1 blocks of 256 threads, 0 bytes of shared memory
+extern "C" __global__ void __launch_bounds__(512) sum_exp_dd0e2907e002(bf16* b0, const bf16* b1, bf16* __restrict__ b2, double* __restrict__ t0, const idx rows) {
+  const idx block = blockIdx.x, blocks = gridDim.x;
+  const idx thread = block * 512 + threadIdx.x;
+  const idx part = blockIdx.x;
+  double a0 = 0.0;
+  const idx packed = rows / 8 * 8;
+  #pragma unroll 4
+  for (idx q = thread * 8; q < packed; q += blocks * 512 * 8) {
+    const idx i0 = q;
+    const auto p0 = load_pack<8>(b1 + i0);
+    Pack<bf16, 8> o0;
+    #pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const idx i = i0 + e;
+      const float v1 = wide(p0.at[e]);
+      const float v2 = expf(v1);
+      o0.at[e] = As<bf16>::of(v2);
+      const double v3 = (double)v1;
+      a0 += v3;
+    }
+    store_pack<8>(b0 + i0, o0);
+  }
+  for (idx q = thread; q < rows - packed; q += blocks * 512) {
+    const idx i = q + packed;
+    const float v4 = wide(b1[i]);
+    const float v5 = expf(v4);
+    b0[i] = As<bf16>::of(v5);
+    const double v6 = (double)v4;
+    a0 += v6;
+  }
+  a0 = team_reduce<Add, 512, 512>(a0);
+  if (threadIdx.x == 0) {
+    t0[part] = a0;
+  }
+}
+extern "C" __global__ void __launch_bounds__(256) sum_exp_dd0e2907e002_finish(bf16* b0, const bf16* b1, bf16* __restrict__ b2, double* __restrict__ t0, const idx rows) {
+  idx block = blockIdx.x;
+  const int x = threadIdx.x % 1, y = threadIdx.x / 1;
+  const idx out = block * 1 + x;
+  const idx c = 0;
+  double f0 = 0.0;
+  for (idx r = y; r < 264 && out < 1; r += 256) {
+    const idx p = r;
+    const double v1 = t0[p];
+    f0 += v1;
+  }
+  f0 = split_reduce<Add, 1, 256>(f0);
+  if (y == 0 && out < 1) {
+    const float v2 = (float)f0;
+    b2[0] = As<bf16>::of(v2);
+  }
+}

@@ -1,0 +1,102 @@
+"""The same programs on a real GPU: every op, every schedule, random programs, training, all twice.
+
+Run with `pytest -m gpu tests/cuda`; skipped with the reason where there is no GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphnn.compiler.codegen.cuda_program import DeviceBuilt, build_device_program, options_for
+from graphnn.compiler.interpret import interpret
+from graphnn.compiler.passes.pipeline import Pipeline
+from graphnn.runtime.cuda import device
+from graphnn.runtime.cuda.driver import CupyDriver
+from graphnn.runtime.cuda.execute import DeviceExecutable
+from tests.codegen.traced import trace
+from tests.cuda import samples
+from tests.cuda.running import assert_close
+from tests.cuda.test_execute import momentum_step
+from tests.cuda.test_random_programs import drawn
+from tests.cuda.workloads import WORKLOADS, Workload
+from tests.ops import harness
+
+pytestmark = pytest.mark.gpu
+
+
+def run(made: DeviceBuilt, arrays: Sequence[Any], times: int = 3) -> list[Any]:
+    """Results of the last run; from the second one on a CUDA graph. All runs give equal bits."""
+    driver = CupyDriver()
+    executable = DeviceExecutable(made.device, driver)
+    results: list[list[Any]] = []
+    for _ in range(times):
+        given = []
+        for a in arrays:
+            own = driver.empty(a.shape, a.dtype)
+            driver.upload(own, a)
+            given.append(own)
+        outs = executable.run(given)
+        executable.wait()
+        results.append([driver.download(o) for o in outs])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert a.tobytes() == b.tobytes(), "two runs differ"
+    return results[-1]
+
+
+def built(graph: Any) -> DeviceBuilt:
+    return build_device_program(Pipeline().run(graph), options_for(device.facts()))
+
+
+@pytest.mark.parametrize("label", [harness.label(c) for c in samples.CASES])
+def test_op(label: str) -> None:
+    for call, made in samples.programs(True)[label]:
+        expected: Any = call.eager()
+        wanted = expected if isinstance(expected, tuple) else (expected,)
+        for value, want in zip(run(made, call.arrays), wanted, strict=True):
+            harness.assert_close(value, want, call)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=list(WORKLOADS))
+def test_schedule(workload: Workload) -> None:
+    graph = workload.graph()
+    want, _ = interpret(Pipeline().run(graph), workload.arrays)
+    small = build_device_program(Pipeline().run(graph), workload.options)
+    for made in (small, built(graph)):
+        for value, expected in zip(run(made, workload.arrays), want, strict=True):
+            assert_close(value, expected, workload.rtol)
+
+
+def test_random_programs() -> None:
+    for program in drawn(60, 14):
+        graph, arrays = program.graph(gradient=True), program.arrays()
+        made = built(graph)
+        want, _ = interpret(made.partition.graph, arrays)
+        for value, expected in zip(run(made, arrays), want, strict=True):
+            assert_close(value, expected, 3e-5)
+
+
+def test_training_follows_the_cpu() -> None:
+    graph, tracer = trace(momentum_step, (5, 7), (5, 3))
+    made = built(graph)
+    driver = CupyDriver()
+    executable = DeviceExecutable(made.device, driver)
+    rng = np.random.default_rng(2)
+    data = [rng.normal(size=s).astype(np.float32) for s in ((5, 7), (5, 3))]
+    state = [c.source.buffer for c in tracer.trace.variables.values()]
+    given = []
+    for k, value in enumerate([*data, *state]):
+        own = driver.empty(value.shape, value.dtype)
+        driver.upload(own, value)
+        given.append(own)
+        if k >= len(data):
+            executable.bind(k, own)
+    inputs = [*given[: len(data)], *[None] * len(state)]
+    for _ in range(200):
+        (want,), state = interpret(made.partition.graph, [*data, *state])
+        (loss,) = executable.run(inputs)
+    np.testing.assert_allclose(float(driver.download(loss)), float(want), rtol=1e-3)
