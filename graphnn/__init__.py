@@ -22,6 +22,7 @@ from graphnn import (
     operators,
     ops,
     random,
+    strings,
     tree,
 )
 from graphnn.autodiff import (
@@ -196,6 +197,7 @@ globals().update({name: getattr(_elementwise, name) for name in _elementwise.__a
 
 bool = bool_
 nest = tree
+string = strings.string
 pow = _elementwise.power
 reverse = flip
 slice = tf_slice
@@ -360,6 +362,8 @@ __all__ = [
     "stack",
     "std",
     "stop_gradient",
+    "string",
+    "strings",
     "sum",
     "swapaxes",
     "take",

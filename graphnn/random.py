@@ -28,7 +28,7 @@ from graphnn.compiler.ir.types import (
 from graphnn.compiler.ops import random as _ops
 from graphnn.ops.public import call
 from graphnn.runtime.errors import ArgumentError, DTypeError
-from graphnn.sizes import integer, one_axis, shape_of
+from graphnn.sizes import integer, new_shape, one_axis
 from graphnn.state import init_scope, state
 from graphnn.tensor import Operand, Tensor
 from graphnn.variable import Variable
@@ -283,7 +283,7 @@ def normal(
     (2, 3)
     """
     wanted = _float(dtype, "random.normal", mean, stddev)
-    sizes = shape_of(shape, "random.normal")
+    sizes = new_shape(shape, "random.normal")
     x = TENSOR_OPS.random_normal(_state(seed), shape=sizes, dtype=wanted.name)
     return _scaled(x, stddev, mean)
 
@@ -304,7 +304,7 @@ def truncated_normal(
     True
     """
     wanted = _float(dtype, "random.truncated_normal", mean, stddev)
-    sizes = shape_of(shape, "random.truncated_normal")
+    sizes = new_shape(shape, "random.truncated_normal")
     x = TENSOR_OPS.truncated_normal(_state(seed), shape=sizes, dtype=wanted.name)
     return _scaled(x, stddev, mean)
 
@@ -337,7 +337,7 @@ def uniform(
         return randint(shape, minval, maxval, dtype, seed)
     maxval = 1 if maxval is None else maxval
     wanted = _float(dtype, "random.uniform", minval, maxval)
-    sizes = shape_of(shape, "random.uniform")
+    sizes = new_shape(shape, "random.uniform")
     x = TENSOR_OPS.random_uniform(_state(seed), shape=sizes, dtype=wanted.name)
     return _scaled(x, maxval - minval, minval)
 
@@ -354,7 +354,7 @@ def randint(
     [0, 1, 2]
     """
     settings = {
-        "shape": shape_of(shape, "random.randint"),
+        "shape": new_shape(shape, "random.randint"),
         "low": int(integer(minval, "minval of random.randint")),
         "high": int(integer(maxval, "maxval of random.randint")),
         "dtype": (int32 if dtype is None else as_dtype(dtype)).name,
@@ -377,7 +377,7 @@ def bernoulli(
     >>> graphnn.random.bernoulli((3,), p=1.0).numpy()
     array([ True,  True,  True])
     """
-    sizes = shape_of(shape, "random.bernoulli")
+    sizes = new_shape(shape, "random.bernoulli")
     return TENSOR_OPS.bernoulli(_state(seed), shape=sizes, p=float(p), dtype=as_dtype(dtype).name)  # type: ignore[no-any-return]
 
 

@@ -14,7 +14,7 @@ from graphnn import tree
 from graphnn.apply import convert
 from graphnn.compiler.ir.types import DType, as_dtype, describe
 from graphnn.runtime.errors import ArgumentError, DTypeError
-from graphnn.strings import no_trace
+from graphnn.strings import dtype_name, is_string_dtype, no_trace, string
 from graphnn.tensor import Operand, Tensor, Traced, raise_leak
 
 ndarray = np.ndarray
@@ -24,7 +24,8 @@ SCALARS = frozenset({int, bool, str, type(None)})
 class TensorSpec:
     """Shape and dtype of a tensor argument; None stands for a size that may change.
 
-    shape: sizes and Nones. dtype: any dtype, float32 by default. name: for messages.
+    shape: sizes and Nones. dtype: any dtype, float32 by default; that of strings is for Datasets
+    only. name: for messages.
 
     >>> graphnn.TensorSpec([None, 3])
     TensorSpec(shape=(None, 3), dtype=float32)
@@ -43,7 +44,7 @@ class TensorSpec:
                 fix="give e.g. TensorSpec([None, 784])",
             )
         self.shape: tuple[int | None, ...] = sizes
-        self.dtype: DType = as_dtype(dtype)
+        self.dtype: DType = string if is_string_dtype(dtype) else as_dtype(dtype)
         self.name = name
 
     @classmethod
@@ -73,7 +74,7 @@ class TensorSpec:
 
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""
-        return f"TensorSpec(shape={self.shape}, dtype={self.dtype.name}{name})"
+        return f"TensorSpec(shape={self.shape}, dtype={dtype_name(self.dtype)}{name})"
 
 
 # ---- flags: global settings that traced code depends on -------------------------------------
@@ -222,6 +223,8 @@ class Walk:
         if isinstance(value, Tensor):
             self._tensor(path, value, value._value)
         elif isinstance(value, TensorSpec):
+            if is_string_dtype(value.dtype):
+                raise no_trace(f"argument {path}", repr(value))
             self.tensors.append(value)
             self.leaves.append((path, TensorLeaf(value.shape, value.dtype)))
         elif is_tensor_leaf(value):

@@ -10,6 +10,7 @@ import numpy as np
 from graphnn.compiler.ir.graph import Node, topological
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ops.core import Constant, SizeOf
+from graphnn.compiler.ops.creation import check_extent
 from graphnn.compiler.ops.move import MoveComposite
 from graphnn.runtime.errors import ArgumentError, TraceError
 from graphnn.tensor import Operand, Traced
@@ -130,6 +131,21 @@ def shape_of(shape: Any, subject: str) -> tuple[Any, ...]:
     if not isinstance(shape, Iterable):
         shape = (shape,)
     return tuple(_extent(s, subject) for s in shape)
+
+
+def new_shape(shape: Any, subject: str) -> tuple[Any, ...]:
+    """The shape of a tensor to be made: `shape_of`, and ArgumentError for a negative size."""
+    sizes = shape_of(shape, subject)
+    for size in sizes:
+        check_extent(size, "a size", subject)
+    return sizes
+
+
+def extent_of(value: Any, what: str) -> Any:
+    """A number of elements: `integer`, and ArgumentError for a negative one."""
+    number = integer(value, what)
+    check_extent(number, "the number", what)
+    return number
 
 
 def _extent(value: Any, subject: str) -> Any:

@@ -103,10 +103,10 @@ def text_array(value: Any, subject: str = "conversion to a tensor of strings") -
         # An object array keeps the numbers and None among strings apart from text.
         array = value if isinstance(value, np.ndarray) else np.array(value, object)
         return _decoded(array, value, subject)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise DTypeError(
             subject,
-            received=f"bytes that are not UTF-8: {error}",
+            received=f"what is not UTF-8: {error}",
             expected="text",
             fix="decode the bytes first, or read the file with its own encoding",
         ) from None
@@ -195,18 +195,17 @@ def no_trace(subject: str, received: str) -> TraceError:
 
 def encoded(array: Array) -> list[bytes]:
     """All strings of an array in row-major order, in UTF-8."""
-    # Surrogates survive, so that any Python string can be looked up. One string is encoded faster
-    # than many; the separator must not be in any of them.
+    # One string is encoded faster than many; the separator must not be in any of them.
     items = array.reshape(-1).tolist()
-    parts = "\0".join(items).encode("utf-8", "surrogatepass").split(b"\0")
+    parts = "\0".join(items).encode("utf-8").split(b"\0")
     if len(parts) == len(items):
         return parts
-    return [s.encode("utf-8", "surrogatepass") for s in items]
+    return [s.encode("utf-8") for s in items]
 
 
 def decoded(items: list[bytes], shape: Any = None) -> Array:
     """The array of UTF-8 strings; 1-D unless a shape is given."""
-    array = np.array([s.decode("utf-8", "surrogatepass") for s in items], string)
+    array = np.array([s.decode("utf-8") for s in items], string)
     return array if shape is None else array.reshape(shape)
 
 

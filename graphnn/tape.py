@@ -6,7 +6,6 @@ in the graph, which the gradient pass expands with the same rules.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,7 +17,7 @@ from graphnn.compiler.gradients import Step, backpropagate, differentiable
 from graphnn.compiler.ir.types import describe, is_float
 from graphnn.compiler.ops.base import Op
 from graphnn.compiler.ops.core import Gradient, Identity, Input
-from graphnn.runtime.errors import ArgumentError, GradientError, ShapeError, StateError
+from graphnn.runtime.errors import ArgumentError, GradientError, ShapeError, StateError, warn_user
 from graphnn.state import mode, state
 from graphnn.tensor import Operand, Tensor, Traced
 
@@ -101,10 +100,9 @@ class GradientTape:
         for value in tree.flatten(tensor):
             _check_operand(value, "watch")
             if not is_float(value.dtype):
-                warnings.warn(
+                warn_user(
                     f"a tensor of dtype {value.dtype.name} is watched, but only floating-point "
-                    "tensors have gradients",
-                    stacklevel=2,
+                    "tensors have gradients"
                 )
             self.watched.add(id(value))
             self._kept[id(value)] = value

@@ -220,6 +220,13 @@ class Operand:
         view.flags.writeable = False
         return view
 
+    def __array_function__(self, function: Any, types: Any, inputs: Any, keywords: Any) -> Any:
+        """NumPy's functions take the values and give arrays: `numpy.mean(t, axis=0)`."""
+        if function in _ABOUT_SHAPE:  # also where there are no values, in a trace
+            return function.__wrapped__(*inputs, **keywords)
+        inputs, keywords = _as_arrays(inputs), {k: _as_arrays(v) for k, v in keywords.items()}
+        return function(*inputs, **keywords)
+
     def __dlpack__(self, **keywords: Any) -> Any:
         array = self._array("__dlpack__()")
         if array.dtype == bfloat16:
@@ -303,6 +310,18 @@ class Operand:
                 fix="leave the tensor where it is",
             )
         return self._tensor()
+
+
+_ABOUT_SHAPE = (np.shape, np.ndim, np.size)
+
+
+def _as_arrays(value: Any) -> Any:
+    """The arrays of the tensors in an argument of a NumPy function."""
+    if isinstance(value, Operand):
+        return np.asarray(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(_as_arrays, value))
+    return value
 
 
 class Reference:

@@ -6,6 +6,7 @@ import linecache
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -181,12 +182,44 @@ class StateError(GraphnnError, RuntimeError):
     """An object used in a state in which it cannot do what was asked."""
 
 
+class MissingMethodError(GraphnnError, NotImplementedError):
+    """A method that a class must define, and does not."""
+
+
 class GraphError(GraphnnError, RuntimeError):
     """A graph that the verifier refuses: a defect of a pass, not of the user's code."""
 
 
 class ParseError(GraphnnError, ValueError):
     """Text that is not a graph; carries line and column of the text."""
+
+
+def missing_method(item: Any, signature: str, fix: str = "") -> MissingMethodError:
+    """The error for a base class's method that `item`'s class has to define: its `signature`."""
+    kind, name = type(item).__name__, signature.partition("(")[0]
+    return MissingMethodError(
+        f"{kind}.{name}",
+        received=f"a class {kind} without a method {name}",
+        expected=f"def {signature} in the class",
+        fix=fix or f"define it in {kind}, and check that the name is spelled so",
+    )
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's code, however many of graphnn's frames lie between."""
+    frame = user_frame(sys._getframe(1))
+    if frame is None:
+        warnings.warn(message, category, stacklevel=2)
+        return
+    names = frame.f_globals
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=names.get("__name__"),
+        registry=names.setdefault("__warningregistry__", {}),
+    )
 
 
 def full_traceback() -> bool:

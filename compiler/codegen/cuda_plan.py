@@ -45,13 +45,15 @@ class Options:
 
     parts: blocks of a kernel with results over all rows. shared: bytes of shared memory that a
     block may have. registers: elements of rows that one thread keeps in registers. packs_from:
-    elements of a loop from which on packs of 16 bytes pay.
+    elements of a loop from which on packs of 16 bytes pay. sorted_from: updates of a scatter from
+    which on they are sorted by place.
     """
 
     parts: int = 264
     shared: int = 226 << 10
     registers: int = 64
     packs_from: int = 4096
+    sorted_from: int = 16384
 
 
 @dataclass

@@ -74,18 +74,16 @@ template <> struct As<bf16> {
 // ---- several neighbours at once -----------------------------------------------------------------
 template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack { T at[N]; };
 #ifdef GNN_EMULATED
-#define CHECK_PACK(T, N, p) if ((size_t)(p) % alignof(Pack<T, N>)) gnn_fail("misaligned pack")
+template <int N, class T> Pack<T, N> load_pack(const T* p) { return gnn_load<Pack<T, N>>(p); }
+template <int N, class T> void store_pack(T* p, const Pack<T, N>& pack) { gnn_store(p, pack); }
 #else
-#define CHECK_PACK(T, N, p)
-#endif
 template <int N, class T> DEVICE Pack<T, N> load_pack(const T* p) {
-  CHECK_PACK(T, N, p);
   return *reinterpret_cast<const Pack<T, N>*>(p);
 }
 template <int N, class T> DEVICE void store_pack(T* p, const Pack<T, N>& pack) {
-  CHECK_PACK(T, N, p);
   *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
+#endif
 // Copies N elements to shared memory without passing through registers; `stage_wait` ends them.
 template <int N, class T> DEVICE void stage_pack(T* shared, const T* global) {
 #if !defined(GNN_EMULATED) && __CUDA_ARCH__ >= 800

@@ -1,13 +1,15 @@
 """Scatters: a copy, the place of every update, then all updates of one place in their order.
 
 Updates are numbered by the loop variables that decide a computed place; the others run inside an
-update and never collide. Whoever is the first update of a place applies it and all later ones of
-that place, so each place sees the same order in every run (and the one of the CPU). Finding them
-compares all pairs, 32 at a time.
+update and never collide. Each place sees its updates in one order, the CPU's. Of few updates, the
+first one of a place applies all of that place; finding them compares all pairs, 32 at a time. Many
+updates are sorted by place: counted, numbered, and ranked among those of their place.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +37,12 @@ from graphnn.compiler.ir.sizes import (
     terms_of,
     unravel,
 )
-from graphnn.compiler.ir.types import int64
+from graphnn.compiler.ir.types import int32, int64
 
 THREADS = 256
 WARP = 32
+SCAN_THREADS, SCAN_ITEMS = 1024, 8
+MOST_BINS = 1 << 24
 _ATOMIC_TYPES = {"int32": "int", "uint32": "unsigned", "int64": "u64", "uint64": "u64"}
 
 
@@ -66,19 +70,49 @@ class Parts:
 
 
 def scatter_kernel(kernel: Kernel, options: Options) -> Scheduled:
-    """Copy, places, updates: three launches; two where atomic integer sums do."""
+    """Copy, places, updates: three launches; two where atomic integer sums do; six with sorting."""
     parts = _parts(kernel)
     if _is_atomic(parts.write):
-        copy, copy_rule = _copy_entry(kernel, parts, options)
+        copy, copy_rule = _copy_entry(kernel, parts, options, kernel.buffers)
         text, rule = _atomic_entry(kernel, parts)
         return Scheduled(copy + text, (copy_rule, rule), kernel.buffers)
     keys = Buffer("places", int64, parts.updates)
-    buffers = (*kernel.buffers, keys)
-    copy, copy_rule = _copy_entry(kernel, parts, options, buffers)
-    first, first_rule = _places_entry(kernel, parts, buffers)
-    second, second_rule = _apply_entry(kernel, parts, buffers)
-    rules = (copy_rule, first_rule, second_rule)
-    return Scheduled(copy + first + second, rules, buffers, scratch=(keys,))
+    scratch: tuple[Buffer, ...] = (keys,)
+    bins = Bins(*_grouping(parts)) if _is_sorted(parts, options) else None
+    if bins:
+        sizes = {"counts": bins.number, "order": parts.updates, "ranked": parts.updates}
+        scratch += tuple(Buffer(name, int32, size) for name, size in sizes.items())
+    buffers = (*kernel.buffers, *scratch)
+    entries = [_copy_entry(kernel, parts, options, buffers, bins)]
+    entries.append(_places_entry(kernel, parts, buffers, bins))
+    if bins:
+        entries += _sorting_entries(kernel, parts, buffers, bins)
+        entries.append(_sorted_apply_entry(kernel, parts, buffers, bins))
+    else:
+        entries.append(_apply_entry(kernel, parts, buffers))
+    text = "".join(t for t, _ in entries)
+    return Scheduled(text, tuple(r for _, r in entries), buffers, scratch=scratch)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Places are multiples of `unit`; `number` of them."""
+
+    unit: int
+    number: Any
+
+
+def _grouping(parts: Parts) -> tuple[int, Any]:
+    start = substitute(parts.write.linear, dict.fromkeys(parts.inner, 0))
+    unit = math.gcd(*terms_of(start).values()) or 1
+    return unit, ceil_div(parts.write.buffer.size, unit)
+
+
+def _is_sorted(parts: Parts, options: Options) -> bool:
+    """Whether comparing all pairs would take longer; counting needs a bin for each place."""
+    _, number = _grouping(parts)
+    few = isinstance(parts.updates, int) and parts.updates < options.sorted_from
+    return isinstance(number, int) and number <= MOST_BINS and not few
 
 
 def _parts(kernel: Kernel) -> Parts:
@@ -111,13 +145,20 @@ def _is_atomic(write: Store | Combine) -> bool:
 
 
 def _params(kernel: Kernel, buffers: Sequence[Buffer]) -> list[str]:
-    """`places` is written by one entry and read by another."""
-    found = parameters(kernel, buffers)
-    return [p.replace("const i64* __restrict__ places", "i64* places") for p in found]
+    """Scratch memory is written by one entry and read by another."""
+    own = {b.name for b in buffers} - {b.name for b in kernel.buffers}
+    return [
+        re.sub(r"const (\w+)\* __restrict__", r"\1*", p) if p.split()[-1] in own else p
+        for p in parameters(kernel, buffers)
+    ]
 
 
 def _copy_entry(
-    kernel: Kernel, parts: Parts, options: Options, buffers: Sequence[Buffer] | None = None
+    kernel: Kernel,
+    parts: Parts,
+    options: Options,
+    buffers: Sequence[Buffer],
+    bins: Bins | None = None,
 ) -> tuple[str, Rule]:
     var, body = parts.copy.var, parts.copy.body
     known = isinstance(var.extent, int)
@@ -130,7 +171,10 @@ def _copy_entry(
         p.line(f"const idx packed = {end} / {widths.width} * {widths.width};")
     if var.extent != 0:
         p.span(Span(var, end, "thread", f"gridDim.x * {THREADS}", widths.width), body)
-    text = entry("@K@", _params(kernel, buffers or kernel.buffers), THREADS, p.lines)
+    if bins:
+        lanes = f"gridDim.x * {THREADS}"
+        p.line(f"for (idx g = thread; g < {bins.number}; g += {lanes}) counts[g] = 0;")
+    text = entry("@K@", _params(kernel, buffers), THREADS, p.lines)
     return text, Rule("", ceil_div(var.extent, THREADS * widths.width), THREADS)
 
 
@@ -143,7 +187,9 @@ def _unravel(p: Printer, vars: Sequence[Var], name: str) -> None:
         p.line(f"const idx {var.name} = {p.index(at)};")
 
 
-def _places_entry(kernel: Kernel, parts: Parts, buffers: Sequence[Buffer]) -> tuple[str, Rule]:
+def _places_entry(
+    kernel: Kernel, parts: Parts, buffers: Sequence[Buffer], bins: Bins | None
+) -> tuple[str, Rule]:
     p = Printer(kernel)
     end = p.index(parts.updates)
     head = f"for (idx u = blockIdx.x * {THREADS} + threadIdx.x; u < {end}; "
@@ -152,6 +198,8 @@ def _places_entry(kernel: Kernel, parts: Parts, buffers: Sequence[Buffer]) -> tu
         start = substitute(parts.write.linear, dict.fromkeys(parts.inner, 0))
         _dynamic_values(p, parts.write)
         p.line(f"places[u] = {p.index(start)};")
+        if bins:
+            p.line(f"atomicAdd(&counts[places[u] / {bins.unit}], 1);")
     text = entry("@K@_places", _params(kernel, buffers), THREADS, p.lines)
     return text, Rule("_places", ceil_div(parts.updates, THREADS), THREADS)
 
@@ -185,6 +233,67 @@ def _apply_entry(kernel: Kernel, parts: Parts, buffers: Sequence[Buffer]) -> tup
                 _one_update(p, parts)
     text = entry("@K@_apply", _params(kernel, buffers), THREADS, p.lines)
     return text, Rule("_apply", ceil_div(parts.updates, teams), THREADS)
+
+
+def _sorting_entries(
+    kernel: Kernel, parts: Parts, buffers: Sequence[Buffer], bins: Bins
+) -> list[tuple[str, Rule]]:
+    """`counts` become the ends of the bins; `order` holds updates by bin, `ranked` in order too."""
+    params, end = _params(kernel, buffers), Printer(kernel).index(parts.updates)
+    step = SCAN_THREADS * SCAN_ITEMS
+    offsets = f"""
+  int carry = 0;
+  for (idx base = 0; base < {bins.number}; base += {step}) {{
+    const idx first = base + threadIdx.x * {SCAN_ITEMS};
+    int own = 0, before, total;
+    for (idx g = first; g < first + {SCAN_ITEMS} && g < {bins.number}; ++g) own += counts[g];
+    block_scan<Add, {SCAN_THREADS}>(own, 0, before, total);
+    int start = carry + before;
+    for (idx g = first; g < first + {SCAN_ITEMS} && g < {bins.number}; ++g) {{
+      const int count = counts[g];
+      counts[g] = start;
+      start += count;
+    }}
+    carry += total;
+  }}"""
+    loop = f"  for (idx u = blockIdx.x * {THREADS} + threadIdx.x; u < {end}; "
+    loop += f"u += gridDim.x * {THREADS}) {{"
+    order = f"""{loop}
+    order[atomicAdd(&counts[places[u] / {bins.unit}], 1)] = u;
+  }}"""
+    rank = f"""{loop}
+    const idx g = (idx)(places[u] / {bins.unit}), start = g ? counts[g - 1] : 0;
+    idx rank = start;  // the order within a bin came from atomics: number it by u again
+    for (idx k = start; k < counts[g]; ++k) rank += order[k] < u;
+    ranked[rank] = u;
+  }}"""
+    blocks = ceil_div(parts.updates, THREADS)
+    texts = (
+        ("_offsets", offsets, SCAN_THREADS, 1),
+        ("_order", order, THREADS, blocks),
+        ("_rank", rank, THREADS, blocks),
+    )
+    return [
+        (entry(f"@K@{name}", params, threads, [body.lstrip("\n")]), Rule(name, number, threads))
+        for name, body, threads, number in texts
+    ]
+
+
+def _sorted_apply_entry(
+    kernel: Kernel, parts: Parts, buffers: Sequence[Buffer], bins: Bins
+) -> tuple[str, Rule]:
+    p = Printer(kernel)
+    teams = THREADS // WARP
+    p.line(f"const int lane = threadIdx.x % {WARP};")
+    head = f"for (idx g = blockIdx.x * {teams} + threadIdx.x / {WARP}; g < {bins.number}; "
+    with p.block(f"{head}g += gridDim.x * {teams})"):
+        p.line(f"const i64 place = (i64)g * {bins.unit};")
+        with p.block("for (idx k = g ? counts[g - 1] : 0; k < counts[g]; ++k)"):
+            p.line("const idx now = ranked[k];")
+            _unravel(p, parts.outer, "now")
+            _one_update(p, parts)
+    text = entry("@K@_apply", _params(kernel, buffers), THREADS, p.lines)
+    return text, Rule("_apply", ceil_div(bins.number, teams), THREADS)
 
 
 def _one_update(p: Printer, parts: Parts) -> None:

@@ -30,6 +30,7 @@ from graphnn.compiler.codegen.scalar import (
     Scalar,
     compute_dtype,
     expressions,
+    index_scalars,
     is_affine,
 )
 from graphnn.compiler.ir.graph import Node
@@ -114,9 +115,21 @@ class Builder:
         """The element function of an input, as op rules want it."""
 
         def load(index: tuple[Any, ...]) -> Scalar:
-            return self.value(node, ravel(index, node.shape))
+            value = self.value(node, ravel(index, node.shape))
+            return self._checked(value, index) if node in self.partition.inlined else value
 
         return Load(node.tensor, load)
+
+    def _checked(self, value: Scalar, index: tuple[Any, ...]) -> Scalar:
+        """A value with the range checks of its index, also where the index does not matter."""
+        computed = [s for part in index for s in index_scalars(part)]
+        if not computed:
+            return value
+        reached = {id(e) for e in expressions((value,))}
+        for e in expressions(computed):
+            if e.op == "check" and id(e) not in reached:
+                value = self.emit.check(e.args[0], value, e.attrs[0].check)
+        return value
 
     def kernel(self, row: Var | None, body: Iterable[Statement], **keywords: Any) -> Lowered:
         """The finished kernel."""

@@ -53,8 +53,11 @@ def as_dtype(value: Any) -> DType:
     if value == "bfloat16":
         return bfloat16
     value = getattr(value, "as_numpy_dtype", value)
-    dtype: DType = np.dtype(value)
-    if dtype not in SHORT:
+    try:
+        dtype: DType | None = np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in SHORT:
         raise DTypeError(
             "a dtype",
             received=str(value),

@@ -218,7 +218,7 @@ def _contract(ops: Any, a: Operand, b: Operand, needed: set[Any]) -> Operand:
     only_a = [c for c in a.labels if c not in shared]
     only_b = [c for c in b.labels if c not in shared]
     if not over or not (only_a or only_b):
-        return _multiplied(ops, a, b, (*batch, *only_a, *only_b, *over), needed)
+        return _multiplied(ops, a, b, needed)
     outer = [a.size(c) for c in batch]
     rows, cols = [a.size(c) for c in only_a], [b.size(c) for c in only_b]
     inner = product(a.size(c) for c in over)
@@ -234,10 +234,11 @@ def _arranged(ops: Any, a: Operand, labels: Sequence[Label]) -> Any:
     return _permuted(ops, a.value, [a.labels.index(c) for c in labels])
 
 
-def _multiplied(
-    ops: Any, a: Operand, b: Operand, labels: tuple[Label, ...], needed: set[Any]
-) -> Operand:
-    """The product element by element, summed: no matrix product in it."""
+def _multiplied(ops: Any, a: Operand, b: Operand, needed: set[Any]) -> Operand:
+    """The product element by element, summed: no matrix product in it. The axes keep the order
+    of the input that has more of them, so that it is read as it is stored."""
+    first, second = (b, a) if len(b.labels) > len(a.labels) else (a, b)
+    labels = (*first.labels, *(c for c in second.labels if c not in first.labels))
     value = ops.multiply(_aligned(ops, a, labels), _aligned(ops, b, labels))
     return _summed(ops, Operand(value, labels), needed)
 

@@ -62,6 +62,8 @@ def check_axis(x: TensorType, axis: int, subject: str) -> int:
 
 def wrap(xp: Any, indices: Any, check: IndexCheck) -> Any:
     """Indices as non-negative int64; raises OutOfRangeError for the first one out of range."""
+    if indices.dtype.kind not in "iu":
+        check_indices((TensorType(indices.shape, indices.dtype),), check.op)
     wide, extent = indices.astype(int64, copy=False), int(check.extent)
     if not wide.size:
         return wide
@@ -332,6 +334,7 @@ class OneHot(Move):
         return TensorType(shape, as_dtype(self.dtype))
 
     def eager(self, xp: Any, indices: Any) -> Any:
+        self.check_dtypes((TensorType(indices.shape, indices.dtype),))
         axis = normalize_axis(self.axis, indices.ndim + 1, self.name)
         places = xp.arange(self.depth).reshape((-1,) + (1,) * (indices.ndim - axis))
         return (xp.expand_dims(indices, axis) == places).astype(as_dtype(self.dtype))

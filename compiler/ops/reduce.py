@@ -32,6 +32,7 @@ from graphnn.compiler.ops.base import (
     normalize_axis,
     reduced_shape,
 )
+from graphnn.compiler.ops.shape import PermuteDims, normalize_axes
 from graphnn.runtime.errors import ShapeError
 
 
@@ -62,16 +63,26 @@ def expand_reduced(ops: Any, value: Any, x: Any, axes: Sequence[int], keepdims: 
 
 
 class AxisReduce(Reduce):
-    """Template of the reductions here: over axes of size 1 they only drop them."""
+    """Template of the reductions here: over axes of size 1 they only drop them, and they reduce
+    what lies under a transposition, in the order in which it is stored."""
 
     axes: tuple[int, ...]
     keepdims: bool = False
 
     def fold(self, ops: Any, x: Any) -> Any:
         axes = positive_axes(self.axes, len(x.shape))
-        if any(x.shape[a] != 1 for a in axes) or self.result_dtype(x.dtype) != x.dtype:
-            return None
-        return ops.reshape(x, shape=reduced_shape(x.shape, axes, self.keepdims))
+        if all(x.shape[a] == 1 for a in axes) and self.result_dtype(x.dtype) == x.dtype:
+            return ops.reshape(x, shape=reduced_shape(x.shape, axes, self.keepdims))
+        return self._under(ops, x, axes) if isinstance(x.op, PermuteDims) else None
+
+    def _under(self, ops: Any, x: Any, axes: tuple[int, ...]) -> Any:
+        """The reduction of what x is a transposition of, transposed after it."""
+        order = normalize_axes(x.op.axes, len(x.shape), x.op.name)
+        inner = tuple(sorted(order[a] for a in axes))
+        out = getattr(ops, self.name)(x.inputs[0], axes=inner, keepdims=self.keepdims)
+        left = order if self.keepdims else tuple(a for a in order if a not in inner)
+        ranks = tuple(sorted(left).index(a) for a in left)
+        return out if ranks == tuple(range(len(ranks))) else ops.permute_dims(out, axes=ranks)
 
 
 class Sum(AxisReduce):

@@ -66,17 +66,8 @@ class _BatchCursor(Cursor):
         return stack(elements)
 
     def _rows(self) -> Block | None:
-        block = self.child.block(self.rows)
-        if block is None or (missing := self.rows - count(block)) == 0:
-            return block
-        parts = [block]
-        while missing:
-            block = self.child.block(missing)
-            if block is None:
-                break
-            parts.append(block)
-            missing -= count(block)
-        return join(parts)
+        blocks = self.child.blocks(self.rows)
+        return join(blocks) if blocks else None
 
 
 class PaddedBatch(Batch):

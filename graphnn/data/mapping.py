@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -14,7 +13,7 @@ from graphnn.data.calls import Call
 from graphnn.data.specs import common, is_fixed, spec_of
 from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, failed_ahead
 from graphnn.data.threads import Pool
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, warn_user
 from graphnn.tensor import Operand
 
 
@@ -45,26 +44,15 @@ class Map(Stage):
         return self.call.element(self.child.example(rows), 0)
 
 
-class _MapCursor(Cursor):
+class _MapCursor(CountingCursor):
     def __init__(self, child: Cursor, call: Call) -> None:
         super().__init__(child)
-        self.child, self.call, self.at = child, call.element, 0
+        self.child, self.call = child, call.element
 
     def next(self) -> Any:
         element = self.child.next()
         self.at += 1
         return self.call(element, self.at - 1)
-
-    def restart(self) -> None:
-        super().restart()
-        self.at = 0
-
-    def save(self) -> State:
-        return {"at": self.at, **super().save()}
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self.at = state["at"]
 
 
 _NO_INPUT = object()
@@ -227,4 +215,4 @@ class _IgnoreErrorsCursor(Cursor):
                 if self.log:
                     notes = "; ".join(getattr(error, "__notes__", ()))
                     text = f"Dataset.ignore_errors: {type(error).__name__}: {error} {notes}"
-                    warnings.warn(text, RuntimeWarning, stacklevel=2)
+                    warn_user(text, RuntimeWarning)

@@ -273,11 +273,7 @@ class Concatenate(Stage):
         return common(*(child.spec() for child in self.children))
 
 
-class _ConcatenateCursor(Cursor):
-    def __init__(self, *children: Cursor) -> None:
-        super().__init__(*children)
-        self.at = 0
-
+class _ConcatenateCursor(CountingCursor):
     def next(self) -> Any:
         while self.at < len(self.children):
             try:
@@ -285,14 +281,3 @@ class _ConcatenateCursor(Cursor):
             except StopIteration:
                 self.at += 1
         raise StopIteration
-
-    def restart(self) -> None:
-        super().restart()
-        self.at = 0
-
-    def save(self) -> State:
-        return {"at": self.at, **super().save()}
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self.at = state["at"]

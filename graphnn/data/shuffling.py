@@ -206,13 +206,7 @@ class _ColumnShuffle(_Shuffle):
         if self.drawn or (self.held is not None and count(self.held) == self.stage.buffer):
             return
         parts = [] if self.held is None else [self.held]
-        missing = self.stage.buffer - sum(map(count, parts))
-        while missing:
-            block = self.child.block(missing)
-            if block is None:
-                break
-            parts.append(block)
-            missing -= count(block)
+        parts += self.child.blocks(self.stage.buffer - sum(map(count, parts)))
         if parts:
             # A copy: the buffer is written to, and the block may be a view of the source.
             self.held = join(parts) if len(parts) > 1 else map_leaves(np.copy, parts[0])

@@ -96,6 +96,17 @@ class Cursor:
             left -= count(block)
         return number - left
 
+    def blocks(self, number: int) -> list[Block]:
+        """Blocks of `number` elements in all; of fewer at the end."""
+        found: list[Block] = []
+        while number:
+            block = self.block(number)
+            if block is None:
+                break
+            found.append(block)
+            number -= count(block)
+        return found
+
     def restart(self) -> None:
         """Go back to the beginning, for the next epoch."""
         for child in self.children:
@@ -114,6 +125,25 @@ class Cursor:
         """End threads and close files. The cursor cannot give elements afterwards."""
         for child in self.children:
             child.close()
+
+
+class CountingCursor(Cursor):
+    """A cursor with a number `at` that begins at 0 and is part of its position."""
+
+    def __init__(self, *children: Cursor) -> None:
+        super().__init__(*children)
+        self.at = 0
+
+    def restart(self) -> None:
+        super().restart()
+        self.at = 0
+
+    def save(self) -> State:
+        return {"at": self.at, **super().save()}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.at = state["at"]
 
 
 def first_element(stage: Stage) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from graphnn import ops
 from graphnn.keras.registry import Registry
+from graphnn.runtime.errors import missing_method
 
 __all__ = [
     "Constraint",
@@ -32,7 +33,7 @@ class Constraint:
 
     def __call__(self, w: Any) -> Any:
         """The allowed weight for w, same shape and dtype."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+        raise missing_method(self, "__call__(self, w)")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

@@ -15,7 +15,7 @@ from graphnn import ops, random
 from graphnn.compiler.ir.types import as_dtype
 from graphnn.keras.registry import Registry
 from graphnn.keras.seeds import new_seed
-from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.runtime.errors import ArgumentError, ShapeError, missing_method
 
 __all__ = [
     "Constant",
@@ -64,7 +64,7 @@ class Initializer:
 
     def __call__(self, shape: Shape, dtype: Any = None) -> Any:
         """A tensor of a shape and dtype (float32 by default)."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+        raise missing_method(self, "__call__(self, shape, dtype=None)")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from graphnn import ops
 from graphnn.keras.registry import Registry
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, missing_method
 
 __all__ = [
     "L1",
@@ -30,7 +30,7 @@ class Regularizer:
 
     def __call__(self, x: Any) -> Any:
         """The penalty of a tensor, a scalar."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+        raise missing_method(self, "__call__(self, x)")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

@@ -14,7 +14,7 @@ from graphnn.compiler.ir.types import DEFAULT_FLOAT, DType, as_dtype, int32, is_
 from graphnn.compiler.ops import logic as _logic
 from graphnn.ops.public import call_op, plain
 from graphnn.runtime.errors import ArgumentError
-from graphnn.sizes import integer, shape_of
+from graphnn.sizes import extent_of, integer, shape_of
 from graphnn.state import state
 from graphnn.tensor import Operand, Symbolic, Tensor
 
@@ -281,7 +281,7 @@ def linspace(
     return TENSOR_OPS.linspace(  # type: ignore[no-any-return]
         start=float(start),
         stop=float(stop),
-        size=integer(num, "linspace"),
+        size=extent_of(num, "num of linspace"),
         dtype=wanted.name,
         endpoint=bool(endpoint),
     )

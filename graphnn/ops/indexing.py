@@ -9,7 +9,7 @@ from graphnn.compiler.ir.types import DEFAULT_FLOAT, as_dtype, bool_
 from graphnn.compiler.ops.base import REGISTRY
 from graphnn.ops.public import call, plain
 from graphnn.runtime.errors import ArgumentError
-from graphnn.sizes import integer, one_axis
+from graphnn.sizes import extent_of, integer, one_axis
 from graphnn.tensor import Tensor
 
 __all__ = [
@@ -300,7 +300,7 @@ def one_hot(
     plain_values = on_value is None and off_value is None
     hot = TENSOR_OPS.one_hot(
         index,
-        depth=integer(depth, "depth of one_hot"),
+        depth=extent_of(depth, "depth of one_hot"),
         axis=place,
         dtype=wanted.name if plain_values else "bool",
     )

@@ -26,7 +26,7 @@ FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-f
 BATCH = 40  # kernels of one call of the compiler
 GUARD = 64  # bytes on both sides of an array that nobody may touch
 _ENTRY = re.compile(r'^extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(', re.MULTILINE)
-_TEAMS = re.compile(r"__sync|_reduce<|block_scan<|__ballot|__any")
+_TEAMS = re.compile(r"__sync|_sync[<(]|_reduce<|block_scan<")
 
 
 def why_not() -> str:

@@ -211,6 +211,18 @@ static void gnn_launch(void (*body)(void*), void* argument, int blocks, int thre
   }
 }
 
+// Packs are copied byte by byte here, so that a misaligned one is an error and not a crash.
+template <class P> inline P gnn_load(const void* p) {
+  P pack;
+  if ((size_t)p % alignof(P)) gnn_fail("a misaligned pack");
+  memcpy(&pack, p, sizeof pack);
+  return pack;
+}
+template <class P> inline void gnn_store(void* p, const P& pack) {
+  if ((size_t)p % alignof(P)) gnn_fail("a misaligned pack");
+  memcpy(p, &pack, sizeof pack);
+}
+
 // ---- what the device compiler builds in ---------------------------------------------------------
 inline void __syncthreads() { gnn_wait(GNN_BLOCK, 0); }
 inline void __syncwarp(unsigned mask = 0xffffffffu) {

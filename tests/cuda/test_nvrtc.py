@@ -10,7 +10,7 @@ from graphnn.compiler.codegen.cuda import PRELUDE, Options
 from graphnn.runtime.cuda import nvrtc
 from tests.cuda import samples
 from tests.cuda.running import built
-from tests.cuda.workloads import cross_entropy, layer_norm
+from tests.cuda.workloads import WORKLOADS, cross_entropy, layer_norm
 from tests.graphs import Builder
 
 pytestmark = pytest.mark.skipif(bool(nvrtc.why_not()), reason=nvrtc.why_not())
@@ -28,6 +28,12 @@ def compile_all(kernels: dict[str, str], architecture: str) -> None:
 
 def test_kernels_of_all_ops() -> None:
     compile_all(samples.kernels(False), "sm_90")
+
+
+@pytest.mark.slow
+def test_kernels_of_all_schedules() -> None:
+    made = [built(w.graph(), w.options) for w in WORKLOADS.values()]
+    compile_all({n: t for m in made for n, t in m.device.program.modules}, "sm_90")
 
 
 @pytest.mark.slow

@@ -214,7 +214,25 @@ def scatters() -> Iterator[Workload]:
 
         for dtype in ("float32", "bfloat16", "int32"):
             base, updates = (a.astype(as_dtype(dtype)) for a in data((6, 40), (90, 40)))
-            yield Workload(f"scatter-{mode}-{dtype}", scatter, [base, where, updates])
+            arrays = [base, where, updates]
+            yield Workload(f"scatter-{mode}-{dtype}", scatter, arrays)
+            sorted_ = replace(SMALL, sorted_from=64)
+            yield Workload(f"scatter-{mode}-{dtype}-sorted", scatter, arrays, sorted_)
+    far = rng.integers(0, 20000, 3000).astype(np.int32)
+    table, updates = data((20000,), (3000,))
+    yield Workload(
+        "scatter-many_bins",
+        lambda b, x, i, u: b.ops.scatter(x, i, u, axes=(0,), at=0, mode="add"),
+        [table, far, updates],
+        replace(SMALL, sorted_from=64),
+    )
+
+    def along(b: Builder, x: Any, i: Any, u: Any) -> Any:
+        return b.ops.put_along_axis(x, i, u, axis=0, mode="add")
+
+    where = rng.integers(0, 7, (50, 9)).astype(np.int32)
+    for name, options in (("", SMALL), ("-sorted", replace(SMALL, sorted_from=64))):
+        yield Workload(f"along{name}", along, [*data((7, 9)), where, *data((50, 9))], options)
     index = rng.integers(0, 11, (4, 9)).astype(np.int32)
     table, g = data((11, 33), (4, 9, 33))
     yield Workload("look_up", look_up, [table, index, g], rtol=1e-4)

@@ -108,6 +108,13 @@ def test_tf_idf() -> None:
     np.testing.assert_allclose(given([["a", "z", "a"]]).numpy(), [[0.375, 1.0, 0.0]])
 
 
+def test_any_string_can_be_looked_up() -> None:
+    words = ["a\0b", "", "🙂"]
+    layer = StringLookup(vocabulary=words)
+    assert layer([*words, "a"]).numpy().tolist() == [1, 2, 3, 0]
+    assert StringLookup(vocabulary=["x"], num_oov_indices=2)(["a\0b", "x"]).shape == (2,)
+
+
 def test_vocabulary_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_bytes("a\nbé\n\x85 \r\nd\n\n".encode())
@@ -248,9 +255,10 @@ def test_integer_hashes() -> None:
     assert layer([[10, -1, 0], [5, 7, 20]]).numpy().tolist() == [[4, 1, 0], [2, 2, 5]]  # as Keras
 
 
-def test_large_integer_vocabulary_compiled() -> None:
+@pytest.mark.parametrize("step", [7, 2**45])
+def test_large_integer_vocabulary_compiled(step: int) -> None:
     rng = np.random.default_rng(0)
-    vocabulary = rng.permutation(2**40 + 7 * np.arange(5000))
+    vocabulary = rng.permutation(2**40 + step * np.arange(5000))
     layer = IntegerLookup(vocabulary=vocabulary)
     x = np.concatenate([vocabulary[::3], vocabulary[:100] + 1, [2**62, -(2**62)]])
     known = {int(v): i + 1 for i, v in enumerate(vocabulary)}

@@ -12,6 +12,7 @@ import pytest
 
 import graphnn as tf
 from graphnn import strings
+from graphnn.data import Dataset
 from graphnn.runtime.errors import ArgumentError, DTypeError, TraceError
 
 TEXT = [["a", "bé"], ["", "x y"]]
@@ -137,6 +138,7 @@ def test_copies(text: Any) -> None:
         lambda x: tf.constant(["a", 1]),
         lambda x: tf.constant(np.array(["a", None], object)),
         lambda x: tf.constant(b"\xff"),
+        lambda x: tf.constant("\ud800"),
     ],
 )
 def test_strings_are_no_numbers(text: Any, function: Callable[[Any], Any]) -> None:
@@ -173,6 +175,18 @@ def test_eager_functions_take_strings(text: Any) -> None:
         assert tf.function(lambda x: x + "!")(text[0]).tolist() == ["a!", "bé!"]
     finally:
         tf.run_functions_eagerly(False)
+
+
+def test_specs_of_datasets() -> None:
+    spec = tf.TensorSpec((), strings.string)
+    assert repr(spec) == "TensorSpec(shape=(), dtype=string)" and spec == tf.TensorSpec(
+        (), "string"
+    )
+    data = Dataset.from_generator(lambda: iter(["a", "b"]), output_signature=spec)
+    (batch,) = data.batch(2)
+    assert tf.is_tensor(batch) and batch.tolist() == ["a", "b"]
+    with pytest.raises(TraceError, match="argument x"):
+        tf.function(lambda x: x, input_signature=[tf.TensorSpec([None], "string")])(batch)
 
 
 # ---- tensorflow.strings ---------------------------------------------------------------------

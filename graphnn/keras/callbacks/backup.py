@@ -12,7 +12,8 @@ import numpy as np
 
 from graphnn import random
 from graphnn.data.storage import pack, unpack, write_atomically
-from graphnn.keras.callbacks.base import Callback, Logs, as_numbers
+from graphnn.keras.callbacks.base import Logs, as_numbers
+from graphnn.keras.callbacks.periodic import PeriodicCallback
 from graphnn.keras.layers.tracking import unique
 from graphnn.keras.optimizers import Optimizer
 from graphnn.runtime.errors import ArgumentError, StateError
@@ -55,7 +56,7 @@ def set_generators(states: dict[str, Any]) -> None:
     python_random.setstate(states["python"])
 
 
-class BackupAndRestore(Callback):
+class BackupAndRestore(PeriodicCallback):
     """Keep a backup of the whole state of `fit`, and go on from it after a crash.
 
     Start the same program again with the same backup_dir: `fit` goes on after the last backup, and
@@ -88,16 +89,9 @@ class BackupAndRestore(Callback):
             raise ArgumentError(
                 "BackupAndRestore", received="an empty backup_dir", expected="the path of a folder"
             )
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ArgumentError(
-                "BackupAndRestore",
-                received=f"save_freq={save_freq!r}",
-                expected='"epoch", or a number of batches of 1 or more',
-                fix='use save_freq="epoch"',
-            )
-        self.backup_dir, self.save_freq = os.fspath(backup_dir), save_freq
+        self._set_frequency(save_freq)
+        self.backup_dir = os.fspath(backup_dir)
         self.double_checkpoint, self.delete_checkpoint = double_checkpoint, delete_checkpoint
-        self._epoch, self._batches, self._last_batch = 0, 0, 0
 
     @property
     def path(self) -> Path:
@@ -118,21 +112,11 @@ class BackupAndRestore(Callback):
         for path in Path(self.backup_dir).glob(f".{self.path.name}.*"):
             path.unlink(missing_ok=True)
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        self._epoch, self._last_batch = epoch, 0
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        if self.save_freq == "epoch":
-            return
-        self._batches += batch + 1 - self._last_batch
-        self._last_batch = batch + 1
-        if self._batches >= int(self.save_freq):
-            self._batches = 0
-            self._save(self._epoch, batch + 1, logs)
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self.save_freq == "epoch":
+    def _save_at(self, epoch: int, batch: int | None, logs: Logs | None) -> None:
+        if batch is None:
             self._save(epoch + 1, 0, logs)
+        else:
+            self._save(epoch, batch + 1, logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if not self.delete_checkpoint:

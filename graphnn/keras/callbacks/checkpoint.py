@@ -8,10 +8,13 @@ from typing import Any
 
 from graphnn.keras.callbacks.base import Logs, as_number
 from graphnn.keras.callbacks.monitor import MonitorCallback
+from graphnn.keras.callbacks.periodic import PeriodicCallback
+from graphnn.keras.saving import api
+from graphnn.keras.saving.methods import Saving
 from graphnn.runtime.errors import ArgumentError
 
 
-class ModelCheckpoint(MonitorCallback):
+class ModelCheckpoint(PeriodicCallback, MonitorCallback):
     """Save the model, or its weights, after epochs or after a number of batches.
 
     filepath: where to; may name the epoch (from 1), the batch (from 1) and logs:
@@ -21,7 +24,8 @@ class ModelCheckpoint(MonitorCallback):
     `save_weights` in place of `save`. save_freq: "epoch", or the number of batches between two
     savings, counted over epochs; `monitor` is then looked for in the logs of the batch.
     initial_value_threshold: a value that must be passed at first. verbose: 1 to say what happens.
-    Raises ArgumentError for another save_freq or a name in the path that the logs do not hold.
+    Raises ArgumentError for another save_freq or a name in the path that the logs do not hold;
+    when training begins, what `save` and `save_weights` raise for a suffix, or without h5py.
     """
 
     _takes_tensors = True
@@ -39,40 +43,19 @@ class ModelCheckpoint(MonitorCallback):
         initial_value_threshold: float | None = None,
     ) -> None:
         super().__init__(monitor, mode, initial_value_threshold)
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ArgumentError(
-                "ModelCheckpoint",
-                received=f"save_freq={save_freq!r}",
-                expected='"epoch", or a number of batches of 1 or more',
-                fix='use save_freq="epoch"',
-            )
+        self._set_frequency(save_freq)
         self.filepath, self.verbose = os.fspath(filepath), verbose
         self.save_best_only, self.save_weights_only = save_best_only, save_weights_only
-        self.save_freq = save_freq
-        self._epoch, self._batches, self._last_batch = 0, 0, 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        self._last_batch = 0
+        # What no saving could do is said now, not after an epoch; a model may save in its own way.
+        model = type(self.model)
+        if self.save_weights_only and model.save_weights is Saving.save_weights:
+            api.check_weights_path(self.filepath)
+        if not self.save_weights_only and model.save is Saving.save:
+            api.check_model_path(self.filepath)
 
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        self._epoch = epoch
-        self._last_batch = 0
-
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        if self.save_freq == "epoch":
-            return
-        # Counted by the batches' numbers: a step may run several batches at once.
-        self._batches += batch + 1 - self._last_batch
-        self._last_batch = batch + 1
-        if self._batches >= int(self.save_freq):
-            self._batches = 0
-            self._save(self._epoch, batch, logs)
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if self.save_freq == "epoch":
-            self._save(epoch, None, logs)
-
-    def _save(self, epoch: int, batch: int | None, logs: Logs | None) -> None:
+    def _save_at(self, epoch: int, batch: int | None, logs: Logs | None) -> None:
         if self.save_best_only and not self._is_best(epoch, logs):
             return
         path = self._path(epoch, batch, logs)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from graphnn.keras.callbacks.base import Callback, Logs
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, warn_user
 
 MODES = ("auto", "min", "max")
 # Parts of names of metrics of which more is better; those metrics may also say so themselves.
@@ -68,9 +67,8 @@ class MonitorCallback(Callback):
         if value is None:
             if not self._warned:
                 known = ", ".join(logs or {}) or "nothing"
-                warnings.warn(
-                    f"{type(self).__name__} follows {self.monitor!r}, but the logs hold {known}",
-                    stacklevel=4,
+                warn_user(
+                    f"{type(self).__name__} follows {self.monitor!r}, but the logs hold {known}"
                 )
             self._warned = True
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -26,7 +25,7 @@ from graphnn.keras.layers.symbolic import (
 from graphnn.keras.layers.tracking import unique
 from graphnn.keras.masks import mask_of, set_mask, set_masks
 from graphnn.keras.shapes import shapes_of
-from graphnn.runtime.errors import ArgumentError, StateError
+from graphnn.runtime.errors import ArgumentError, StateError, missing_method, warn_user
 from graphnn.state import init_scope
 from graphnn.tensor import Tensor
 from graphnn.variable import Variable
@@ -304,7 +303,7 @@ class Layer(Saved):
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The computation. Subclasses define it."""
-        raise NotImplementedError(f"{type(self).__name__} does not define call")
+        raise missing_method(self, "call(self, inputs)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Build the layer if need be, and run `call`.
@@ -377,11 +376,10 @@ class Layer(Saved):
             return
         if _signature(type(self).call).masks:  # it has seen the mask
             return
-        warnings.warn(
+        warn_user(
             f"{type(self).__name__} {self.name!r} got inputs with a mask, which it does not pass "
             "on: layers after it, losses and metrics count padding too. Set supports_masking = "
-            "True in its __init__ if the mask holds for its outputs as well.",
-            stacklevel=3,
+            "True in its __init__ if the mask holds for its outputs as well."
         )
 
     def _resolve_training(

@@ -8,7 +8,7 @@ from typing import Any
 from graphnn import ops
 from graphnn.keras.layers.base import Layer
 from graphnn.keras.layers.registry import register
-from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.runtime.errors import ArgumentError, ShapeError, missing_method
 
 
 class Merge(Layer):
@@ -29,7 +29,7 @@ class Merge(Layer):
 
     def combine(self, inputs: list[Any]) -> Any:
         """The result for tensors with the same number of axes."""
-        raise NotImplementedError(f"{type(self).__name__} does not define combine")
+        raise missing_method(self, "combine(self, inputs)")
 
     def _check(self, inputs: Any) -> None:
         wanted = self.exactly

@@ -39,7 +39,7 @@ class _Table:
     @functools.cached_property
     def utf8(self) -> dict[bytes, int]:
         """The same for strings in UTF-8."""
-        return {s.encode("utf-8", "surrogatepass"): i for s, i in self.text.items()}
+        return {s.encode("utf-8"): i for s, i in self.text.items()}
 
 
 @register()
@@ -130,12 +130,12 @@ class StringLookup(HostLayer, IndexLookup):
 
     def _raw(self, tokens: list[Any]) -> list[Any]:
         # TextVectorization counts tokens in UTF-8.
-        return [*tokens, *(t.encode("utf-8", "surrogatepass") for t in tokens)]
+        return [*tokens, *(t.encode("utf-8") for t in tokens)]
 
     def _cooked(self, tokens: list[Any]) -> list[Any]:
         if isinstance(tokens[0], str):
             return tokens
-        return [t.decode("utf-8", "surrogatepass") for t in tokens]
+        return [t.decode("utf-8") for t in tokens]
 
     def indices(self, tokens: list[Any]) -> Array:
         """The index of each token, int64; -2 for masks that vectors do not count.

@@ -372,8 +372,7 @@ def _rows(result: Any, count: int, subject: str) -> list[list[bytes]]:
             fix="return for example [text.split(',') for text in texts.tolist()]",
         )
     return [
-        [t if isinstance(t, bytes) else t.encode("utf-8", "surrogatepass") for t in row]
-        for row in map(_items, rows)
+        [t if isinstance(t, bytes) else t.encode("utf-8") for t in row] for row in map(_items, rows)
     ]
 
 

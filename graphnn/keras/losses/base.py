@@ -11,7 +11,7 @@ from graphnn.keras import naming
 from graphnn.keras.masks import mask_of
 from graphnn.keras.registry import Registry
 from graphnn.keras.shapes import count_of
-from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.runtime.errors import ArgumentError, ShapeError, missing_method
 
 HALF = ("float16", "bfloat16")
 EPSILON = 1e-7  # probabilities and divisors are kept this far from 0, as in Keras
@@ -140,7 +140,7 @@ class Loss:
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """One value per example."""
-        raise NotImplementedError(f"{type(self).__name__} does not define call")
+        raise missing_method(self, "call(self, y_true, y_pred)")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""

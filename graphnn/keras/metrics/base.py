@@ -12,7 +12,7 @@ from graphnn.keras import initializers, losses, naming
 from graphnn.keras.masks import mask_of
 from graphnn.keras.registry import Registry
 from graphnn.keras.shapes import batch_size_of
-from graphnn.runtime.errors import StateError
+from graphnn.runtime.errors import StateError, missing_method
 from graphnn.state import init_scope
 from graphnn.variable import Variable
 
@@ -103,11 +103,11 @@ class Metric:
 
     def update_state(self, *args: Any, **kwargs: Any) -> Any:
         """Take in one batch."""
-        raise NotImplementedError(f"{type(self).__name__} does not define update_state")
+        raise missing_method(self, "update_state(self, y_true, y_pred, sample_weight=None)")
 
     def result(self) -> Any:
         """The value now, a tensor."""
-        raise NotImplementedError(f"{type(self).__name__} does not define result")
+        raise missing_method(self, "result(self)")
 
     def reset_state(self) -> None:
         """Forget all batches."""

@@ -17,7 +17,7 @@ from graphnn.keras.models.trainer import Trainer
 from graphnn.keras.saving.methods import Saving
 from graphnn.keras.serialization import publish
 from graphnn.keras.shapes import shapes_of
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, missing_method
 
 
 class Model(Trainer, Saving, Layer):
@@ -87,7 +87,9 @@ class Model(Trainer, Saving, Layer):
         Subclasses that are not made from symbolic tensors define their own.
         """
         if self._graph is None:
-            raise NotImplementedError(f"{type(self).__name__} does not define call")
+            kind = type(self).__name__
+            fix = f"define it in {kind}, or make the model from tensors: {kind}(inputs, outputs)"
+            raise missing_method(self, "call(self, inputs)", fix)
         return self._graph.run(inputs, mask)
 
     def _cast_inputs(self, values: Any) -> Any:

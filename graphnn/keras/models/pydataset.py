@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphnn.runtime.errors import missing_method
+
 
 class PyDataset:
     """Base of data that give each batch by its number, for `fit`, `evaluate` and `predict`.
@@ -34,7 +36,7 @@ class PyDataset:
 
     def __len__(self) -> int:
         """Number of batches."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __len__")
+        raise missing_method(self, "__len__(self)")
 
     @property
     def num_batches(self) -> int:
@@ -43,7 +45,7 @@ class PyDataset:
 
     def __getitem__(self, number: int) -> Any:
         """A batch."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
+        raise missing_method(self, "__getitem__(self, index)")
 
     def on_epoch_begin(self) -> None:
         """Called before each epoch."""

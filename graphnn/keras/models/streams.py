@@ -3,7 +3,6 @@ iterables, and objects that are asked for a batch by its number."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from graphnn import ops, tree
 from graphnn.keras.models.batches import BatchSource, Leaves, State, as_array
 from graphnn.keras.seeds import new_seed
-from graphnn.runtime.errors import ArgumentError, StateError
+from graphnn.runtime.errors import ArgumentError, StateError, warn_user
 from graphnn.tensor import Operand, Tensor
 
 Change = Callable[[Any], Any]
@@ -218,10 +217,9 @@ class SequenceData(BatchSource):
 
 def ran_out(number: int, limit: int) -> None:
     """Warn that an epoch ended before its time."""
-    warnings.warn(
+    warn_user(
         f"the data ended after {number} of {limit} steps of an epoch; give more batches "
-        "(Dataset.repeat() makes it endless) or fewer steps",
-        stacklevel=2,
+        "(Dataset.repeat() makes it endless) or fewer steps"
     )
 
 

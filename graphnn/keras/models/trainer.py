@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -31,7 +30,7 @@ from graphnn.keras.models.replicas import make_step
 from graphnn.keras.models.runs import Run, flat, is_validated, released
 from graphnn.keras.models.step import EagerStep, Step
 from graphnn.keras.shapes import batch_size_of
-from graphnn.runtime.errors import ArgumentError, StateError
+from graphnn.runtime.errors import ArgumentError, StateError, warn_user
 from graphnn.state import state
 from graphnn.tape import GradientTape
 
@@ -322,10 +321,9 @@ class Trainer(StepFunctions):
     def _has_data(self, run: Run, epoch: int) -> bool:
         if run.source.ready():
             return True
-        warnings.warn(
+        warn_user(
             f"the data ended before epoch {epoch + 1}, and so does training; give a Dataset or "
-            "another iterable that can be read again, or a generator that does not end",
-            stacklevel=4,
+            "another iterable that can be read again, or a generator that does not end"
         )
         return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +17,13 @@ from graphnn.keras.optimizers import schedules
 from graphnn.keras.optimizers.clipping import clipped
 from graphnn.keras.optimizers.schedules import LearningRateSchedule
 from graphnn.keras.registry import Registry
-from graphnn.runtime.errors import ArgumentError, GradientError, StateError
+from graphnn.runtime.errors import (
+    ArgumentError,
+    GradientError,
+    StateError,
+    missing_method,
+    warn_user,
+)
 from graphnn.state import init_scope, no_tapes, state
 from graphnn.variable import Variable
 
@@ -268,7 +273,7 @@ class Optimizer:
         gradient: a tensor of the Variable's shape and dtype. learning_rate: a 0-d tensor of the
         Variable's dtype. `self.slot(name, variable)` gives the slots.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define update_step")
+        raise missing_method(self, "update_step(self, gradient, variable, learning_rate)")
 
     def begin_step(self) -> None:
         """Called once before the `update_step` of all weights; for what they share."""
@@ -339,7 +344,7 @@ class Optimizer:
             )
         if len(found) < len(pairs):
             missing = ", ".join(str(v.name) for g, v in pairs if g is None)
-            warnings.warn(f"no gradient for {missing}: left unchanged", stacklevel=4)
+            warn_user(f"no gradient for {missing}: left unchanged")
         return found
 
     def _apply(self, pairs: Pairs) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphnn import ops
 from graphnn.keras.registry import Registry
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, missing_method
 
 __all__ = [
     "CosineDecay",
@@ -33,7 +33,7 @@ class LearningRateSchedule:
 
     def __call__(self, step: Any) -> Any:
         """The learning rate at a step."""
-        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+        raise missing_method(self, "__call__(self, step)")
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -68,13 +68,8 @@ def _check_steps(subject: str, name: str, steps: float) -> None:
         )
 
 
-@_registry.register()
-class ExponentialDecay(_Settings):
-    """`initial_learning_rate * decay_rate ** (step / decay_steps)`; staircase: whole powers only.
-
-    >>> round(float(ExponentialDecay(0.1, decay_steps=10, decay_rate=0.5)(20)), 4)
-    0.025
-    """
+class _Decay(_Settings):
+    """Rates that fall with step / decay_steps, of which staircase takes whole numbers only."""
 
     _names = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
 
@@ -84,15 +79,28 @@ class ExponentialDecay(_Settings):
         decay_steps: int,
         decay_rate: float,
         staircase: bool = False,
-        name: str = "ExponentialDecay",
+        name: str | None = None,
     ) -> None:
-        _check_steps("ExponentialDecay", "decay_steps", decay_steps)
+        _check_steps(type(self).__name__, "decay_steps", decay_steps)
         self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
-        self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
+        self.decay_rate, self.staircase = decay_rate, staircase
+        self.name = name or type(self).__name__
+
+    def _done(self, step: Any) -> Any:
+        done = _number(step) / self.decay_steps
+        return ops.floor(done) if self.staircase else done
+
+
+@_registry.register()
+class ExponentialDecay(_Decay):
+    """`initial_learning_rate * decay_rate ** (step / decay_steps)`; staircase: whole powers only.
+
+    >>> round(float(ExponentialDecay(0.1, decay_steps=10, decay_rate=0.5)(20)), 4)
+    0.025
+    """
 
     def __call__(self, step: Any) -> Any:
-        done = _number(step) / self.decay_steps
-        done = ops.floor(done) if self.staircase else done
+        done = self._done(step)
         return ops.power(ops.full_like(done, self.decay_rate), done) * self.initial_learning_rate
 
 
@@ -167,30 +175,15 @@ class PolynomialDecay(_Settings):
 
 
 @_registry.register()
-class InverseTimeDecay(_Settings):
+class InverseTimeDecay(_Decay):
     """`initial_learning_rate / (1 + decay_rate * step / decay_steps)`; staircase: whole steps only.
 
     >>> float(InverseTimeDecay(1.0, decay_steps=10, decay_rate=1.0)(30))
     0.25
     """
 
-    _names = ("initial_learning_rate", "decay_steps", "decay_rate", "staircase", "name")
-
-    def __init__(
-        self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str = "InverseTimeDecay",
-    ) -> None:
-        _check_steps("InverseTimeDecay", "decay_steps", decay_steps)
-        self.initial_learning_rate, self.decay_steps = initial_learning_rate, decay_steps
-        self.decay_rate, self.staircase, self.name = decay_rate, staircase, name
-
     def __call__(self, step: Any) -> Any:
-        done = _number(step) / self.decay_steps
-        done = ops.floor(done) if self.staircase else done
+        done = self._done(step)
         return self.initial_learning_rate / (done * self.decay_rate + 1.0)
 
 

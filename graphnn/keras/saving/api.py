@@ -48,15 +48,7 @@ def save_model(
     overwrite=False; ArgumentError for a suffix of another format; ImportError without h5py.
     """
     path = Path(filepath)
-    if path.name.lower().endswith(_FOREIGN):
-        raise ArgumentError(
-            "save",
-            received=f"the path {str(path)!r}",
-            expected="a path with the suffix .keras, or without one",
-            fix="use save_weights for weights alone"
-            if "weights" in path.name or path.suffix == ".safetensors"
-            else f"{path.with_suffix('.keras').name!r} is the format of Keras 3",
-        )
+    check_model_path(path)
     check_free(path, overwrite)
     if zipped is False:
         with written_folder(path) as folder:
@@ -68,17 +60,31 @@ def save_model(
             archive.pack(Path(name), target)
 
 
+def check_model_path(filepath: Any) -> None:
+    """Raise what `save_model` raises for a suffix of another format, or without h5py."""
+    path = Path(filepath)
+    if path.name.lower().endswith(_FOREIGN):
+        raise ArgumentError(
+            "save",
+            received=f"the path {str(path)!r}",
+            expected="a path with the suffix .keras, or without one",
+            fix="use save_weights for weights alone"
+            if "weights" in path.name or path.suffix == ".safetensors"
+            else f"{path.with_suffix('.keras').name!r} is the format of Keras 3",
+        )
+    if path.suffix == ".keras":
+        hdf5.module()
+
+
 def _fill(model: Any, folder: Path, path: Path) -> None:
     """Write the parts of a saved model."""
-    keras_only = path.suffix == ".keras" or hdf5.is_installed()
-    if keras_only:
-        hdf5.module()  # before any work is done
+    in_hdf5 = path.suffix == ".keras" or hdf5.is_installed()
     (folder / CONFIG).write_text(model_to_json(model), encoding="utf-8")
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
     metadata = {"keras_version": _KERAS_VERSION, "date_saved": now, "written_by": "graphnn"}
     (folder / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
     groups = state.collect(model)
-    if keras_only:
+    if in_hdf5:
         hdf5.write(folder / WEIGHTS_H5, groups)
     else:
         safetensors.write(folder / WEIGHTS_ST, groups)
@@ -220,8 +226,23 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
     overwrite=False; ArgumentError for other suffixes; ImportError without h5py.
     """
     path = Path(filepath)
-    name = path.name.lower()
     _check_built(model, "save_weights")
+    check_weights_path(path)
+    check_free(path, overwrite)
+    name = path.name.lower()
+    in_hdf5 = name.endswith(".h5") or not (name.endswith(".safetensors") or not _has_hdf5())
+    groups = state.collect(model)
+    with written(path) as target:
+        if in_hdf5:
+            hdf5.write(target, groups, checksums=True)
+        else:
+            safetensors.write(target, groups)
+
+
+def check_weights_path(filepath: Any) -> None:
+    """Raise what `save_weights` raises for a suffix of another format, or without h5py."""
+    path = Path(filepath)
+    name = path.name.lower()
     if name.endswith((".keras", ".json", ".hdf5")):
         raise ArgumentError(
             "save_weights",
@@ -229,16 +250,8 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
             expected="a path with the suffix .weights.h5 or .safetensors, or without one",
             fix="use save() for a whole model" if name.endswith(".keras") else "change the suffix",
         )
-    check_free(path, overwrite)
-    in_hdf5 = name.endswith(".h5") or not (name.endswith(".safetensors") or not _has_hdf5())
-    if in_hdf5:
+    if name.endswith(".h5"):
         hdf5.module()
-    groups = state.collect(model)
-    with written(path) as target:
-        if in_hdf5:
-            hdf5.write(target, groups, checksums=True)
-        else:
-            safetensors.write(target, groups)
 
 
 def _has_hdf5() -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from typing import Any
 
 from graphnn.keras import serialization
 from graphnn.keras.saving import api
+from graphnn.runtime.errors import warn_user
 
 _KEPT = (
     "optimizer",
@@ -72,10 +72,9 @@ class Saving:
         warning.
         """
         if type(self).compile.__module__.split(".")[0] != __name__.split(".")[0]:
-            warnings.warn(
+            warn_user(
                 f"{type(self).__name__} has a compile() of its own: the model is not compiled; "
-                "call compile(), or define get_compile_config() and compile_from_config()",
-                stacklevel=2,
+                "call compile(), or define get_compile_config() and compile_from_config()"
             )
             return
         taken = inspect.signature(self.compile).parameters

@@ -6,7 +6,6 @@ Files of Keras name an object by the way to it: attributes, in lists and dicts n
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from graphnn.keras.layers.saved import Saved, in_order
 from graphnn.keras.layers.tracking import Tracked, matched
 from graphnn.keras.naming import to_snake_case
 from graphnn.keras.optimizers import Optimizer
-from graphnn.runtime.errors import GraphnnError
+from graphnn.runtime.errors import GraphnnError, warn_user
 from graphnn.variable import Variable
 
 Arrays = dict[str, Any]
@@ -181,7 +180,7 @@ def restore(root: Any, get: Callable[[str], Arrays | None], skip_mismatch: bool 
         except GraphnnError as error:
             if not skip_mismatch:
                 raise
-            warnings.warn(f"{item.name} keeps its weights: {error}", stacklevel=3)
+            warn_user(f"{item.name} keeps its weights: {error}")
     _assign(owners, ready, custom)
 
 
@@ -241,10 +240,9 @@ def _optimizer_values(optimizer: Any, arrays: Arrays) -> list[tuple[Any, Any]]:
     if not arrays:
         return []
     if len(own) != len(arrays):
-        warnings.warn(
+        warn_user(
             f"{optimizer.name} starts afresh: it has {len(own)} variables, "
-            f"and the file has {len(arrays)}",
-            stacklevel=4,
+            f"and the file has {len(arrays)}"
         )
         return []
     return matched(optimizer.name, own, in_order(arrays))
