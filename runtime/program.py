@@ -52,8 +52,8 @@ class Step:
 
     kernel: name of the native function ("" for a host call). starts, finishes: whether the kernel
     has functions to run before and after its parts. symbols: sizes it reads, in order.
-    host: function(arrays, sizes by name) -> arrays for a call back; inputs and outputs are its slots.
-    nodes: what it computes, in words, for people.
+    host: function(arrays, sizes by name) -> arrays for a call back; inputs and outputs are its
+    slots. nodes: what it computes, in words, for people.
     """
 
     kernel: str

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from graphnn import keras
 from tests import house
 
 PAGES = sorted([house.ROOT / "README.md", *(house.ROOT / "docs").glob("*.md")])
@@ -51,6 +52,7 @@ def run_page(path: Path, module: ModuleType) -> int:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    keras.utils.clear_session()  # a page names its layers as it would alone
     module = ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     count = run_page(page, module)

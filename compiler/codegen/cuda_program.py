@@ -11,7 +11,7 @@ from graphnn.compiler.codegen.cuda import PRELUDE, CudaText, Options, print_cuda
 from graphnn.compiler.codegen.library import library_call, lower_gemm
 from graphnn.compiler.codegen.loops import Kernel, Product
 from graphnn.compiler.codegen.lower import Lowered
-from graphnn.compiler.codegen.program import LOWERINGS, Target, Work, _Assembly, _order
+from graphnn.compiler.codegen.program import LOWERINGS, Assembly, Target, Work, order_steps
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import substitute
 from graphnn.compiler.ir.types import TensorType, bfloat16, float16, float32
@@ -61,7 +61,7 @@ def build_device_program(
     partition = fuse(graph, enabled)
     works = [_work(partition, g, options) for g in partition.groups]
     target = Target(threads=options.parts)
-    assembly = _Assembly(graph, partition, _order(graph, partition, works), target)
+    assembly = Assembly(graph, partition, order_steps(graph, partition, works), target)
     program = assembly.built().program
     program = replace(program, modules=tuple(_modules(program.modules, assembly.steps)))
     plan = _Plans(assembly, program.symbols)
@@ -128,7 +128,7 @@ def _in_float32(node: Node) -> Node:
 class _Plans:
     """Computes the launches of a call from its symbolic sizes; remembers them."""
 
-    def __init__(self, assembly: _Assembly, symbols: tuple[str, ...]) -> None:
+    def __init__(self, assembly: Assembly, symbols: tuple[str, ...]) -> None:
         self.steps, self.symbols = assembly.steps, symbols
         self.slots = tuple(assembly.slots)
         self.known: dict[tuple[int, ...], DevicePlan] = {}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from graphnn.compiler.codegen.loops import Combine, Kernel, Loop, Product, Statement, Store
 from graphnn.compiler.codegen.lower import Builder, Lowered
 from graphnn.compiler.codegen.scalar import Scalar
-from graphnn.compiler.ir.graph import Node
+from graphnn.compiler.ir.graph import Graph, Node, rewrite
 from graphnn.compiler.ir.sizes import Var, atom, product, ravel, unravel
+from graphnn.compiler.ir.types import DType, bfloat16, float16, float32
 from graphnn.compiler.ops.base import broadcast_index
 from graphnn.compiler.ops.library import Gemm
+from graphnn.compiler.ops.logic import Cast
 from graphnn.compiler.passes.fuse import Group, Partition
+from graphnn.runtime.errors import Loc
 
+_NARROW = (float16, bfloat16)
 FLOPS_PER_OPERATION = 16  # multiply-adds that cost as much as one scalar operation of a loop
 
 
@@ -20,6 +25,37 @@ def library_call(node: Node, target: str) -> Gemm | None:
     """What a library can do for a node, by the op's own word."""
     rule = getattr(node.op, "library", None)
     return rule(target, *(i.tensor for i in node.inputs)) if rule else None
+
+
+def widened(graph: Graph) -> Graph:
+    """The graph with each product of 16-bit floats done in float32, where the library can do only
+    that; it is rounded once, as the op says. The casts join the kernels around the product."""
+    if any(_is_narrow_product(n) for n in graph.nodes):
+        return rewrite(graph, _widen)
+    return graph
+
+
+def _is_narrow_product(node: Node) -> bool:
+    if node.op.fusion != "library" or any(i.dtype not in _NARROW for i in node.inputs):
+        return False
+    return library_call(_in_float32(node), "cpu") is not None
+
+
+def _in_float32(node: Node) -> Node:
+    inputs = tuple(replace(i, type=i.tensor.with_dtype(float32)) for i in node.inputs)
+    return replace(node, inputs=inputs)
+
+
+def _widen(node: Node, inputs: tuple[Node, ...]) -> Node | None:
+    if not _is_narrow_product(node):
+        return None
+    wide = tuple(_cast(i, float32, node.loc) for i in inputs)
+    result = Node(node.op, wide, node.tensor.with_dtype(float32), node.loc)
+    return _cast(result, node.dtype, node.loc)
+
+
+def _cast(node: Node, dtype: DType, loc: Loc | None) -> Node:
+    return Node(Cast(dtype=dtype.name), (node,), node.tensor.with_dtype(dtype), loc)
 
 
 def lower_gemm(partition: Partition, group: Group, call: Gemm) -> Lowered:

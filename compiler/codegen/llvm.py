@@ -27,7 +27,7 @@ from graphnn.compiler.codegen.loops import (
     scalars,
 )
 from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, expressions
-from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Symbol, Var
+from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Symbol, Var, bounds
 from graphnn.compiler.ir.types import DType, bfloat16, bool_, float16
 
 SIZES_BEFORE = 2  # sizes[0] is the failed check, sizes[1] its value; symbols follow
@@ -374,9 +374,20 @@ class _Function(ScalarPrinter):
         if isinstance(a, Dynamic):
             return self.value(a.value)
         if isinstance(a, FloorDiv):
-            top, by = self.index(a.numerator), self.index(a.denominator)
-            return self.new(f"udiv i64 {top}, {by}")
+            return self.floordiv(a)
         raise TypeError(a)
+
+    def floordiv(self, a: FloorDiv) -> str:
+        """floor(numerator / denominator); the numerator may be negative, as in a reversed axis."""
+        top, by = self.index(a.numerator), self.index(a.denominator)
+        low, _ = bounds(a.numerator)
+        if low is not None and low >= 0:
+            return self.new(f"udiv i64 {top}, {by}")
+        quotient = self.new(f"sdiv i64 {top}, {by}")
+        rest = self.new(f"srem i64 {top}, {by}")
+        negative = self.new(f"icmp slt i64 {rest}, 0")
+        down = self.new(f"sext i1 {negative} to i64")
+        return self.new(f"add nsw i64 {quotient}, {down}")
 
     # ---- values and branches -----------------------------------------------------------
 

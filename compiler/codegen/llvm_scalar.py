@@ -329,9 +329,7 @@ class ScalarPrinter:
             word = "fpext" if new.itemsize > old.itemsize else "fptrunc"
             return value if a == b else self.new(f"{word} {a} {value} to {b}")
         if is_float(old):
-            sign = "s" if is_signed(new) else "u"
-            name = f"llvm.fpto{sign}i.sat.{b}.{suffix(old)}"
-            return self.new(f"call {b} {self.module.declare(name, b, a)}({a} {value})")
+            return self._to_integer(value, old, new)
         unsigned = not is_signed(old)
         if is_float(new):
             return self.new(f"{'u' if unsigned else 's'}itofp {a} {value} to {b}")
@@ -340,6 +338,27 @@ class ScalarPrinter:
         narrower = old != bool_ and new.itemsize < old.itemsize
         word = "trunc" if narrower else "zext" if unsigned else "sext"
         return self.new(f"{word} {a} {value} to {b}")
+
+    def _to_integer(self, value: str, old: DType, new: DType) -> str:
+        """Rounded towards 0, to the nearest limit from beyond it, NaN to 0.
+
+        LLVM has one instruction for it, `llvm.fptosi.sat`, which its vectoriser takes apart.
+        """
+        a, b, bits = llvm_type(old), llvm_type(new), new.itemsize * 8
+        if not is_signed(new):
+            above = self.new(f"fcmp oge {a} {value}, {literal(2.0**bits, old)}")
+            positive = self.new(f"fcmp ogt {a} {value}, {literal(0.0, old)}")
+            whole = self.new(f"fptoui {a} {value} to {b}")
+            whole = self.new(f"select i1 {above}, {b} {2**bits - 1}, {b} {whole}")
+            return self.new(f"select i1 {positive}, {b} {whole}, {b} 0")
+        end = 2 ** (bits - 1)
+        above = self.new(f"fcmp oge {a} {value}, {literal(float(end), old)}")
+        below = self.new(f"fcmp ole {a} {value}, {literal(-float(end), old)}")
+        unordered = self.new(f"fcmp uno {a} {value}, {value}")
+        whole = self.new(f"fptosi {a} {value} to {b}")
+        whole = self.new(f"select i1 {above}, {b} {end - 1}, {b} {whole}")
+        whole = self.new(f"select i1 {below}, {b} {-end}, {b} {whole}")
+        return self.new(f"select i1 {unordered}, {b} 0, {b} {whole}")
 
 
 _BINARY_INT = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}

@@ -41,6 +41,7 @@ from graphnn.compiler.passes.access import accesses
 from graphnn.compiler.passes.fuse import Frame, Group, Partition
 
 COSTLY = 12  # scalar operations above which a value is kept for a later sweep, not computed again
+SHORT = 64  # rows or columns below which a loop over all elements beats one over rows
 PARALLEL = 60_000  # estimated operations above which a kernel is split over threads
 
 
@@ -217,7 +218,8 @@ class _Rows(Builder):
     # ---- frame and stages --------------------------------------------------------------
 
     def _choose_frame(self) -> Frame:
-        """For a group without reductions: rows such that every read is affine in the column."""
+        """For a group without reductions: rows such that every read is affine in the column, and
+        where that leaves long rows every computed index too, so that nothing is divided there."""
         frame = self.group.frame
         if frame.fixed:
             return frame
@@ -231,12 +233,14 @@ class _Rows(Builder):
             cols = product(shape[k:])
             if cols != 1 and product(shape[:k]) != 1:
                 candidates.append(Frame(product(shape[:k]), cols))
-        for candidate in candidates:
-            if self._is_affine(candidate):
-                return candidate
+        for words in (("load", "index"), ("load",)):
+            for candidate in candidates:
+                is_short = len(words) > 1 and candidate is not frame and _is_short(candidate)
+                if not is_short and self._is_affine(candidate, words):
+                    return candidate
         return candidates[-1]
 
-    def _is_affine(self, frame: Frame) -> bool:
+    def _is_affine(self, frame: Frame, words: tuple[str, ...]) -> bool:
         trial = _Trial(self.partition, Group("loop", frame, self.group.levels))
         inner = Var("j", frame.cols) if frame.cols != 1 else Var("i", frame.rows)
         for node, level in self.group.levels.items():
@@ -245,7 +249,7 @@ class _Rows(Builder):
                 continue
             value = trial.value(node.inputs[0] if reduces else node, frame.linear("full"))
             for e in expressions((value,)):
-                if e.op == "load" and not is_affine(e.attrs[1], inner):
+                if e.op in words and not is_affine(e.attrs[-1], inner):
                     return False
         return True
 
@@ -441,6 +445,11 @@ class _Rows(Builder):
 def lower_rows(partition: Partition, group: Group, parts: int) -> Lowered:
     """The kernel of a group of kind "loop". parts: into how many a large one may be split."""
     return _Rows(partition, group, parts).build()
+
+
+def _is_short(frame: Frame) -> bool:
+    """Whether a frame has too few columns for vectors, or too few rows for threads."""
+    return any(isinstance(n, int) and n < SHORT for n in (frame.rows, frame.cols))
 
 
 def loop_monoid(node: Node) -> str:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphnn.compiler.codegen.loops import Combine, Loop, Reset, Statement, Store, Update
+from graphnn.compiler.codegen.loops import (
+    PART,
+    Combine,
+    Loop,
+    Reset,
+    Statement,
+    Store,
+    Update,
+)
 from graphnn.compiler.codegen.lower import Builder, Lowered, loop_monoid
 from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, compute_dtype, is_affine
 from graphnn.compiler.ir.graph import Node
@@ -115,6 +123,52 @@ def lower_scan(partition: Partition, group: Group, parts: int) -> Lowered:
     store = Store(builder.output(node), linear, builder.emit.read(accumulator))
     inside = (store, update) if op.exclusive else (update, store)
     return builder.kernel(row, (Reset(accumulator), Loop(step, inside, independent=False)))
+
+
+SPAN = (8, 1024)  # columns that a running combination takes along at a time, least and most
+_BINARY = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}
+
+
+def lower_scan_across(partition: Partition, group: Group, parts: int) -> Lowered:
+    """A running combination along an axis that is not the last: a row of running values goes down
+    the axis, so that memory is read in its order. `lower_scan` where the rows would be too short.
+    """
+    (node,) = group.nodes
+    op: Any = node.op
+    shape = node.inputs[0].shape
+    axis = normalize_axis(op.axis, len(shape), op.name)
+    steps, inner = shape[axis], product(shape[axis + 1 :])
+    width = _span(inner)
+    if not width:
+        return lower_scan(partition, group, parts)
+    builder = Builder(partition, group)
+    emit, out = builder.emit, builder.output(node)
+    spans = inner // width
+    row, step = Var("i", product(shape[:axis]) * spans), Var("s", steps)
+    clear, col = Var("c", width), Var("j", width)
+    at = steps - 1 - atom(step) if op.reverse else atom(step)
+    outer, span = unravel(atom(row), (product(shape[:axis]), spans))
+    linear = (outer * steps + at) * inner + span * width + atom(col)
+    dtype, monoid = compute_dtype(node.dtype), loop_monoid(node)
+    running = builder.scratch_buffer(dtype, width * parts)
+    place = atom(PART) * width
+    old = emit.load(running, place + atom(col))
+    new = emit.binary(_BINARY[monoid], old, emit.cast(builder.value(node.inputs[0], linear), dtype))
+    inside = (
+        Store(out, linear, old if op.exclusive else new),
+        Store(running, place + atom(col), new),
+    )
+    start = Store(running, place + atom(clear), emit.constant(neutral(monoid, dtype), dtype))
+    down = Loop(step, (Loop(col, inside),), independent=False)
+    return builder.kernel(row, (Loop(clear, (start,)), down))
+
+
+def _span(inner: Any) -> int:
+    """Columns taken at a time: the most that divide a known number of columns; 0 for too few."""
+    least, most = SPAN
+    if not isinstance(inner, int):
+        return 0
+    return next((w for w in range(min(inner, most), least - 1, -1) if inner % w == 0), 0)
 
 
 _SCATTER = {"add": "add", "mul": "mul", "max": "max", "min": "min"}

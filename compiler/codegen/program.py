@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.compiler.codegen.library import library_call, lower_gemm, lower_product
+from graphnn.compiler.codegen.library import library_call, lower_gemm, lower_product, widened
 from graphnn.compiler.codegen.llvm import KernelText, print_kernel
 from graphnn.compiler.codegen.loops import Kernel, Product, Store
 from graphnn.compiler.codegen.lower import PARALLEL, Lowered, lower_rows
-from graphnn.compiler.codegen.lower_more import lower_middle, lower_scan, lower_scatter
+from graphnn.compiler.codegen.lower_more import (
+    lower_middle,
+    lower_scan,
+    lower_scan_across,
+    lower_scatter,
+)
 from graphnn.compiler.codegen.scalar import Buffer, Emit
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size, Var, atom, substitute
@@ -74,10 +79,11 @@ class Built:
 
 def build_program(graph: Graph, target: Target) -> Built:
     """Place, fuse, lower, order, plan and print a graph of primitive ops."""
+    graph = widened(graph) if target.blas else graph
     placement = place(graph, target.machines)
     partition = fuse(graph, target.fuse)
     works = [_work(partition, g, target) for g in partition.groups]
-    built = _Assembly(graph, partition, _order(graph, partition, works), target).built()
+    built = Assembly(graph, partition, order_steps(graph, partition, works), target).built()
     return replace(built, placement=placement)
 
 
@@ -101,10 +107,12 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
     if group.kind == "library":
         call = library_call(group.nodes[0], "cpu") if target.blas else None
         return lower_gemm(partition, group, call) if call else lower_product(partition, group)
+    if group.kind == "scan":
+        return lower_scan_across(partition, group, target.parts)
     return LOWERINGS[group.kind](partition, group, target.parts)
 
 
-def _order(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:
+def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:
     """Steps whose results nobody reads go last, equal kernels beside each other.
 
     That lets new values of Variables be written in place, after all checks and all readers.
@@ -124,7 +132,7 @@ def _order(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:
     return ordered + [w for n in names for w in last if w.text and w.text.name == n]
 
 
-class _Assembly:
+class Assembly:
     """Slots, steps and layout of one program."""
 
     def __init__(
@@ -361,7 +369,7 @@ class _Layouts:
 
     def __init__(
         self,
-        assembly: _Assembly,
+        assembly: Assembly,
         steps: tuple[Step, ...],
         symbols: tuple[str, ...],
         shares: dict[int, int],
@@ -400,4 +408,3 @@ class _Layouts:
         most = self.target.threads if isinstance(first.body[0], Product) else self.target.parts
         parts = 1 if alone or cost < PARALLEL else min(most, cost // MIN_PART)
         return StepSizes(rows, max(1, parts), 64 if first.flat else 1)
-

@@ -281,6 +281,8 @@ def floordiv(a: Any, b: Any) -> Any:
     quotient, rest = _split(a, b)
     if rest == 0 or is_within(rest, b):
         return quotient
+    if is_within(add(rest, b), b):  # the rest of a reversed axis: -1 - j with j below b
+        return quotient - 1
     inner = _single_floordiv(rest)
     if inner is not None:  # (x // m) // b is x // (m * b)
         return quotient + floordiv(inner.numerator, mul(inner.denominator, b))

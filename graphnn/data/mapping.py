@@ -11,7 +11,7 @@ import numpy as np
 
 from graphnn.data.calls import Call
 from graphnn.data.specs import common, is_fixed, spec_of
-from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, failed_ahead
+from graphnn.data.stage import UNKNOWN, CountingCursor, Cursor, Stage, State, failed_ahead
 from graphnn.data.threads import Pool
 from graphnn.runtime.errors import ArgumentError, warn_user
 from graphnn.tensor import Operand
@@ -45,8 +45,10 @@ class Map(Stage):
 
 
 class _MapCursor(CountingCursor):
+    at: int
+
     def __init__(self, child: Cursor, call: Call) -> None:
-        super().__init__(child)
+        super().__init__(child, at=0)
         self.child, self.call = child, call.element
 
     def next(self) -> Any:

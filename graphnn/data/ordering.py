@@ -6,7 +6,7 @@ from typing import Any
 
 from graphnn.data.blocks import Block, count, cut
 from graphnn.data.specs import common
-from graphnn.data.stage import INFINITE, UNKNOWN, Cursor, Stage, State
+from graphnn.data.stage import INFINITE, UNKNOWN, CountingCursor, Cursor, Stage
 
 
 class Keeping(Stage):
@@ -39,10 +39,12 @@ class Take(Keeping):
         return str(self.count)
 
 
-class _TakeCursor(Cursor):
+class _TakeCursor(CountingCursor):
+    left: int
+
     def __init__(self, child: Cursor, count: int) -> None:
-        super().__init__(child)
-        self.child, self.count, self.left = child, count, count
+        super().__init__(child, left=count)
+        self.child = child
 
     def next(self) -> Any:
         if not self.left:
@@ -61,17 +63,6 @@ class _TakeCursor(Cursor):
         passed = self.child.skip(min(number, self.left))
         self.left -= passed
         return passed
-
-    def restart(self) -> None:
-        super().restart()
-        self.left = self.count
-
-    def save(self) -> State:
-        return {"left": self.left, **super().save()}
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self.left = state["left"]
 
 
 class Skip(Keeping):
@@ -94,10 +85,12 @@ class Skip(Keeping):
         return str(self.count)
 
 
-class _SkipCursor(Cursor):
+class _SkipCursor(CountingCursor):
+    pending: bool
+
     def __init__(self, child: Cursor, count: int) -> None:
-        super().__init__(child)
-        self.child, self.count, self.pending = child, count, True
+        super().__init__(child, pending=True)
+        self.child, self.count = child, count
 
     def _begin(self) -> None:
         if self.pending:
@@ -115,17 +108,6 @@ class _SkipCursor(Cursor):
     def skip(self, number: int) -> int:
         self._begin()
         return self.child.skip(number)
-
-    def restart(self) -> None:
-        super().restart()
-        self.pending = True
-
-    def save(self) -> State:
-        return {"pending": self.pending, **super().save()}
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self.pending = state["pending"]
 
 
 class Shard(Keeping):
@@ -148,11 +130,12 @@ class Shard(Keeping):
         return f"{self.number}, {self.index}"
 
 
-class _ShardCursor(Cursor):
+class _ShardCursor(CountingCursor):
+    before: int  # elements of other shards before the next one of this
+
     def __init__(self, child: Cursor, number: int, index: int) -> None:
-        super().__init__(child)
-        self.child, self.number, self.index = child, number, index
-        self.before = index  # elements of other shards before the next one of this
+        super().__init__(child, before=index)
+        self.child, self.number = child, number
 
     def next(self) -> Any:
         while self.before:
@@ -172,17 +155,6 @@ class _ShardCursor(Cursor):
             self.before = (self.before - size) % self.number
             if count(mine):
                 return mine
-
-    def restart(self) -> None:
-        super().restart()
-        self.before = self.index
-
-    def save(self) -> State:
-        return {"before": self.before, **super().save()}
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self.before = state["before"]
 
 
 class Repeat(Keeping):
@@ -207,11 +179,13 @@ class Repeat(Keeping):
         return "" if self.times == INFINITE else str(self.times)
 
 
-class _RepeatCursor(Cursor):
+class _RepeatCursor(CountingCursor):
+    left: int  # epochs, with the one at hand
+    empty: bool  # nothing in it yet
+
     def __init__(self, child: Cursor, times: int) -> None:
-        super().__init__(child)
-        self.child, self.times = child, times
-        self.left, self.empty = times, True  # epochs left with the one at hand; nothing in it yet
+        super().__init__(child, left=times, empty=True)
+        self.child = child
 
     def _another(self) -> bool:
         """Start the next epoch unless there is none, or the last one was empty."""
@@ -243,17 +217,6 @@ class _RepeatCursor(Cursor):
             self._another()
         return None
 
-    def restart(self) -> None:
-        super().restart()
-        self.left, self.empty = self.times, True
-
-    def save(self) -> State:
-        return {"left": self.left, "empty": self.empty, **super().save()}
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self.left, self.empty = state["left"], state["empty"]
-
 
 class Concatenate(Stage):
     """All elements of one dataset, then all of another."""
@@ -274,6 +237,11 @@ class Concatenate(Stage):
 
 
 class _ConcatenateCursor(CountingCursor):
+    at: int
+
+    def __init__(self, *children: Cursor) -> None:
+        super().__init__(*children, at=0)
+
     def next(self) -> Any:
         while self.at < len(self.children):
             try:

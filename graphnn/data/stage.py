@@ -128,22 +128,26 @@ class Cursor:
 
 
 class CountingCursor(Cursor):
-    """A cursor with a number `at` that begins at 0 and is part of its position."""
+    """A cursor whose position is given by attributes that are numbers and flags.
 
-    def __init__(self, *children: Cursor) -> None:
+    starts: these attributes, with their values at the beginning.
+    """
+
+    def __init__(self, *children: Cursor, **starts: int) -> None:
         super().__init__(*children)
-        self.at = 0
+        self._starts = starts
+        self.__dict__.update(starts)
 
     def restart(self) -> None:
         super().restart()
-        self.at = 0
+        self.__dict__.update(self._starts)
 
     def save(self) -> State:
-        return {"at": self.at, **super().save()}
+        return {**{name: getattr(self, name) for name in self._starts}, **super().save()}
 
     def restore(self, state: State) -> None:
         super().restore(state)
-        self.at = state["at"]
+        self.__dict__.update({name: state[name] for name in self._starts})
 
 
 def first_element(stage: Stage) -> Any:

@@ -2,6 +2,7 @@
 
 from graphnn.keras import (
     activations,
+    backend,
     callbacks,
     constraints,
     datasets,
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "Sequential",
     "activations",
+    "backend",
     "callbacks",
     "constraints",
     "datasets",

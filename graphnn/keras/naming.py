@@ -12,8 +12,10 @@ _lock = threading.Lock()
 def to_snake_case(name: str) -> str:
     """The snake_case spelling of a class name.
 
-    >>> to_snake_case("LayerNormalization"), to_snake_case("Conv2D"), to_snake_case("MLPWithDropout")
-    ('layer_normalization', 'conv2d', 'mlp_with_dropout')
+    >>> to_snake_case("LayerNormalization"), to_snake_case("Conv2D")
+    ('layer_normalization', 'conv2d')
+    >>> to_snake_case("MLPWithDropout")
+    'mlp_with_dropout'
     """
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)

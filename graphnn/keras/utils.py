@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random as python_random
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from graphnn import random
 from graphnn.data.directories import image_dataset_from_directory, text_dataset_from_directory
+from graphnn.keras import naming
 from graphnn.keras.custom_objects import (
     CustomObjectScope,
     custom_object_scope,
@@ -24,6 +26,7 @@ from graphnn.keras.serialization import deserialize_keras_object, serialize_kera
 
 __all__ = [
     "CustomObjectScope",
+    "clear_session",
     "custom_object_scope",
     "deserialize_keras_object",
     "get_custom_objects",
@@ -42,6 +45,21 @@ __all__ = [
 ]
 
 Sequence = PyDataset  # its name in Keras 2
+
+
+def clear_session(free_memory: bool = True) -> None:
+    """Name what is made from now on as in a new process: dense, dense_1, ...
+
+    Models and layers that exist stay as they are. free_memory: collect garbage at once, so that the
+    memory of models that nobody holds any more is free before the next one is made.
+
+    >>> clear_session()
+    >>> graphnn.keras.layers.Dense(1).name
+    'dense'
+    """
+    naming.reset_names()
+    if free_memory:
+        gc.collect()
 
 
 def set_random_seed(seed: int) -> None:

@@ -117,3 +117,46 @@ def test_random_integer_arrays(data: st.DataObject) -> None:
     key = data.draw(hnp.integer_array_indices(shape, result_shape=st.just(wanted)))
     array = np.arange(np.prod(shape)).reshape(shape)
     np.testing.assert_array_equal(graphnn.constant(array)[key].numpy(), array[key])
+
+
+INDEXED: dict[str, Any] = {
+    "gather": lambda x, i: graphnn.gather(x, i),
+    "take_along_axis": lambda x, i: graphnn.take_along_axis(x, i[:, None], axis=1),
+    "x[i]": lambda x, i: x[i],
+    "one_hot": lambda x, i: graphnn.one_hot(i, 3),
+    "scatter": lambda x, i: graphnn.tensor_scatter_nd_add(x, i[:, None], x[:1]),
+}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_float_indices_are_refused(name: str, compiled: bool) -> None:
+    function = graphnn.function(INDEXED[name]) if compiled else INDEXED[name]
+    with pytest.raises(DTypeError):
+        function(graphnn.ones((3, 3)), graphnn.constant([1.0]))
+
+
+@pytest.mark.parametrize("shape", [(3,), (1,), (3, 1)])
+def test_the_check_of_an_index_stays_where_all_values_are_equal(shape: tuple[int, ...]) -> None:
+    @graphnn.function
+    def taken(i: Any) -> Any:
+        return graphnn.gather(graphnn.ones(shape), i)
+
+    assert taken(graphnn.constant([0])).numpy().tolist() == np.ones((1, *shape[1:])).tolist()
+    with pytest.raises(OutOfRangeError, match="index 5 on axis 0"):
+        taken(graphnn.constant([5]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: graphnn.one_hot([1], -1),
+        lambda: graphnn.linspace(0.0, 1.0, -1),
+        lambda: graphnn.random.uniform((-1,)),
+        lambda: graphnn.random.normal((2, -3)),
+    ],
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_negative_sizes_are_refused(make: Any, compiled: bool) -> None:
+    with pytest.raises(ArgumentError):
+        (graphnn.function(make) if compiled else make)()

@@ -362,3 +362,36 @@ def test_dlpack_with_jax() -> None:
     x = graphnn.constant([1.0, 2.0])
     assert jnp.from_dlpack(x).tolist() == [1, 2]
     assert graphnn.from_dlpack(jnp.ones(2)).tolist() == [1, 1]
+
+
+# ---- NumPy's functions --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [graphnn.constant, graphnn.Variable])
+def test_numpy_functions_take_tensors(make):
+    a = np.array([[1.0, 2.0], [4.0, 3.0]], "float32")
+    t = make(a)
+    for name in ("sum", "mean", "std", "var", "max", "min", "prod", "argmax", "any", "all"):
+        function = getattr(np, name)
+        found = function(t, axis=1)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(found, function(a, axis=1))
+    assert np.allclose(t, a) and np.array_equal(np.stack([t, t])[1], a)
+    assert np.concatenate((t, a), axis=-1).shape == (2, 4)
+    assert np.round(t, decimals=1).tolist() == a.tolist()
+
+
+def test_numpy_functions_in_a_trace():
+    @graphnn.function
+    def scaled(x):
+        return x * float(np.ndim(x)) * np.shape(x)[0]
+
+    assert scaled(graphnn.ones((3, 1))).numpy().ravel().tolist() == [6.0] * 3
+    with pytest.raises(graphnn.errors.TraceError):
+        graphnn.function(lambda x: np.mean(x))(graphnn.ones(2))
+
+
+def test_a_name_that_is_no_dtype():
+    for wrong in ("float7", "complex64", object):
+        with pytest.raises(DTypeError, match="received: "):
+            graphnn.zeros(2, dtype=wrong)

@@ -112,3 +112,13 @@ def test_losses_and_metrics_leave_padding_out(eager: bool) -> None:
     np.testing.assert_allclose(mae, abs(error).mean(), rtol=1e-5)
     model.fit(IDS, y, verbose=0, epochs=2)
     assert model.evaluate(IDS, y, verbose=0)[0] < loss
+
+
+def test_a_lost_mask_is_warned_of_at_the_users_line() -> None:
+    model = keras.Sequential([embed(), layers.Flatten(), layers.Dense(1)])
+    with pytest.warns(UserWarning, match="mask") as found:
+        model(IDS)
+    assert [w.filename for w in found] == [__file__]
+    with pytest.warns(UserWarning, match="mask") as found:
+        layers.Flatten()(embed()(IDS))
+    assert [w.filename for w in found] == [__file__]

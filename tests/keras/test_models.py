@@ -10,7 +10,7 @@ import pytest
 import graphnn as tf
 from graphnn import keras
 from graphnn.keras import layers
-from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.errors import ArgumentError, MissingMethodError
 
 
 def test_sequential_is_built_at_once_with_an_input() -> None:
@@ -126,3 +126,56 @@ def test_sequential_inside_a_layer() -> None:
     x = tf.ones((10, 4))
     assert (block(x, training=True).numpy() == 0).any()
     assert len(block.trainable_weights) == 2
+
+
+def test_a_model_without_call_says_what_to_define() -> None:
+    class Empty(keras.Model):
+        pass
+
+    model = Empty()
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    for run in (
+        lambda: model(x),
+        lambda: model(keras.Input((2,))),
+        lambda: model.fit(x, y, verbose=0),
+        lambda: model.predict(x, verbose=0),
+        lambda: model.build((None, 2)),
+    ):
+        with pytest.raises(MissingMethodError) as caught:
+            run()
+        text = str(caught.value)
+        assert "Empty.call at test_models.py" in text
+        assert "expected: def call(self, inputs) in the class" in text
+        assert "Empty(inputs, outputs)" in text
+    assert isinstance(caught.value, NotImplementedError)
+
+
+@pytest.mark.parametrize(
+    ("make", "use", "method"),
+    [
+        (layers.Layer, lambda o: o(1.0), "call"),
+        (keras.losses.Loss, lambda o: o([1.0], [1.0]), "call"),
+        (keras.metrics.Metric, lambda o: o.update_state([1.0], [1.0]), "update_state"),
+        (keras.metrics.Metric, lambda o: o.result(), "result"),
+        (keras.regularizers.Regularizer, lambda o: o(1.0), "__call__"),
+        (keras.constraints.Constraint, lambda o: o(1.0), "__call__"),
+        (keras.initializers.Initializer, lambda o: o((1,)), "__call__"),
+        (keras.optimizers.schedules.LearningRateSchedule, lambda o: o(1), "__call__"),
+        (keras.utils.PyDataset, len, "__len__"),
+        (keras.utils.PyDataset, lambda o: o[0], "__getitem__"),
+    ],
+)
+def test_base_classes_say_what_to_define(make: Any, use: Any, method: str) -> None:
+    mine = type("Mine", (make,), {})
+    with pytest.raises(MissingMethodError, match=rf"expected: def {method}\(self") as caught:
+        use(mine())
+    assert f"Mine.{method}" in str(caught.value)
+
+
+def test_clear_session_counts_names_anew() -> None:
+    layers.Dense(1)
+    keras.backend.clear_session()
+    assert [layers.Dense(1).name for _ in range(2)] == ["dense", "dense_1"]
+    keras.utils.clear_session(free_memory=False)
+    assert keras.Sequential().name == "sequential"

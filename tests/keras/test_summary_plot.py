@@ -63,6 +63,42 @@ def test_summary_of_parts() -> None:
         text_of(model, layer_range=("nothing", "last"))
 
 
+def many_inputs() -> Any:
+    inputs = [keras.Input((2,), name=f"input_number_{i}") for i in range(12)]
+    joined = layers.Concatenate(name="join")(inputs)
+    return keras.Model(inputs, layers.Dense(1, name="last")(joined), name="wide")
+
+
+def cells_of(text: str, column: int) -> str:
+    """The content of the cells in a column, all lines in one."""
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
+    return " ".join(row[column].strip() for row in rows)
+
+
+def test_summary_wraps_long_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    for given, width in ((None, 108), (80, 80), (50, 50)):
+        text = text_of(many_inputs(), line_length=given)
+        lines = [line for line in text.splitlines() if line[0] in "│┌├└"]
+        assert {len(line) for line in lines} == {width}
+        shown = cells_of(text, 3).replace(" ", "")
+        assert all(f"input_number_{i}[0][0]" in shown for i in range(12))
+        assert text.count("├") == 14, "rules between rows of several lines"
+
+
+def test_summary_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "64")
+    widths = {len(line) for line in text_of(many_inputs()).splitlines() if line[0] in "│┌├└"}
+    assert widths == {60}
+
+
+def test_summary_wraps_a_long_name() -> None:
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, name="a" * 200)])
+    text = text_of(model)
+    assert max(map(len, text.splitlines())) == 88
+    assert "a" * 200 in cells_of(text, 0).replace(" ", "")
+
+
 def test_plot_is_a_picture_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "net.svg"
     text = keras.utils.plot_model(branched(), file, show_shapes=True, show_layer_activations=True)

@@ -128,3 +128,21 @@ def test_any_optional_pass_removed(program):
 def test_many_random_programs(program):
     check_values(program)
     check_gradients(program)
+
+
+def test_reversed_axes_of_symbolic_size():
+    """Found by the emulator's random programs: a negative index was divided as if unsigned."""
+    steps = (
+        ("reshape", 6, 23, 6),
+        ("matmul", 3, 1, 30),
+        ("transpose", 17, 21, 30),
+        ("softmax", 3, 6, 2),
+        ("flip", 12, 20, 7),
+        ("concat", 25, 26, 21),
+    )
+    program = Program((1, 5, 0), steps, 394)
+    graph = program.graph(symbolic=True)
+    compiled = compile_graph(graph)
+    for batch in (6, 4):
+        arrays = program.arrays(batch=batch)
+        assert_same(compiled.run(arrays), interpret(graph, arrays)[0])

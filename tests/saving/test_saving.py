@@ -345,3 +345,40 @@ def test_checkpoints_of_the_guide(tmp_path: Path) -> None:
     model.fit(x, y, epochs=2, verbose=0, callbacks=callbacks)
     assert sorted(p.name for p in (tmp_path / "path/to/my").iterdir()) == ["model_1", "model_2"]
     check_same(keras.models.load_model(tmp_path / "path/to/my/model_2"), model, x)
+
+
+@pytest.mark.parametrize(
+    ("path", "weights_only"), [("x.keras", False), ("{epoch}.weights.h5", True)]
+)
+def test_checkpoints_ask_for_h5py_before_training(
+    without_h5py: None, tmp_path: Path, path: str, weights_only: bool
+) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    saver = keras.callbacks.ModelCheckpoint(tmp_path / path, save_weights_only=weights_only)
+    before = model.get_weights()
+    with pytest.raises(ImportError, match=r"pip install 'graphnn\[hdf5\]'"):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=[saver], verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_checkpoints_refuse_other_formats_before_training(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for path, weights_only in (("{epoch}.h5", False), ("{epoch}.keras", True)):
+        saver = keras.callbacks.ModelCheckpoint(tmp_path / path, save_weights_only=weights_only)
+        with pytest.raises(ArgumentError, match="suffix"):
+            model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=[saver], verbose=0)
+        assert int(model.optimizer.iterations) == 0
+
+
+def test_a_checkpoint_of_a_model_that_saves_in_its_own_way(tmp_path: Path) -> None:
+    class Own(keras.Sequential):
+        def save(self, filepath: Any, overwrite: bool = True, zipped: bool | None = None) -> None:
+            Path(filepath).write_text(self.name)
+
+    model = Own([keras.Input((2,)), keras.layers.Dense(1)], name="own")
+    model.compile("sgd", "mse")
+    saver = keras.callbacks.ModelCheckpoint(tmp_path / "model.h5")
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), callbacks=[saver], verbose=0)
+    assert (tmp_path / "model.h5").read_text() == "own"

@@ -208,7 +208,9 @@ class Model(Trainer, Saving, Layer):
 
         Shapes are known after the first call or `build`. print_fn: takes the text. expand_nested:
         show the layers of models inside. show_trainable: a column Y or N. layer_range: (first,
-        last) names of layers. positions: accepted for Keras' sake.
+        last) names of layers. line_length: the table's width in characters; by default as wide as
+        needed, up to 88, or 108 with connections, and to the terminal's width. Longer cells wrap.
+        positions: accepted for Keras' sake.
         """
         text = summary_text(self, line_length, expand_nested, show_trainable, layer_range)
         (print_fn or print)(text)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +15,9 @@ from graphnn.keras.layers.operation import OpLayer
 from graphnn.runtime.errors import ArgumentError
 
 Row = tuple[str, ...]
+
+_WIDTH, _GRAPH_WIDTH = 88, 108  # Keras' limits without and with the column of connections
+_LEAST = 5  # no column is made narrower
 
 
 def _count(variables: list[Any]) -> int:
@@ -125,7 +131,11 @@ def summary_text(
     show_trainable: bool = False,
     layer_range: Any = None,
 ) -> str:
-    """The table as text; `line_length` is its width in characters, as wide as needed by default."""
+    """The table as text.
+
+    line_length: its width in characters. By default it is as wide as needed up to Keras' limit, or
+    that of the terminal if that is narrower. Cells that are too long go on in further lines.
+    """
     graph = getattr(model, "_graph", None)
     layers = layers_in_range(model.operations, layer_range)
     graph = None if graph is None or is_chain(graph) else graph
@@ -133,26 +143,49 @@ def summary_text(
     header += ["Connected to"] if graph is not None else []
     header += ["Trainable"] if show_trainable else []
     rows = [tuple(header), *_rows(layers, graph, expand_nested, show_trainable)]
-    return "\n".join([f'Model: "{model.name}"', *_table(rows, line_length), *_totals(model)])
-
-
-def _table(rows: list[Row], line_length: int | None) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    frame = 3 * len(widths) + 1
     if line_length is not None:
-        widths[0] += max(0, line_length - sum(widths) - 3 * len(widths) - 1)
+        widths[0] += max(0, line_length - frame - sum(widths))
+    _narrow(widths, (line_length or _default_width(graph is not None)) - frame)
+    return "\n".join([f'Model: "{model.name}"', *_table(rows, widths), *_totals(model)])
 
-    def line(row: Row) -> str:
+
+def _default_width(connected: bool) -> int:
+    width = _GRAPH_WIDTH if connected else _WIDTH
+    # Four columns less than a terminal has, as Keras does; a file counts as wide enough.
+    return min(width, shutil.get_terminal_size((width + 4, 24)).columns - 4)
+
+
+def _narrow(widths: list[int], room: int) -> None:
+    """Take from the widest columns until all of them fit."""
+    while sum(widths) > room and max(widths) > _LEAST:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _table(rows: list[Row], widths: list[int]) -> list[str]:
+    def lines(row: Row) -> list[str]:
         cells = [
-            f"{text:>{width}}" if i == 2 else f"{text:<{width}}"
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+            textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+            for text, width in zip(row, widths, strict=True)
         ]
-        return f"│ {' │ '.join(cells)} │"
+        found = []
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            padded = [
+                f"{text:>{width}}" if i == 2 else f"{text:<{width}}"
+                for i, (text, width) in enumerate(zip(parts, widths, strict=True))
+            ]
+            found.append(f"│ {' │ '.join(padded)} │")
+        return found
 
     def rule(left: str, middle: str, right: str) -> str:
         return left + middle.join("─" * (w + 2) for w in widths) + right
 
-    head = [rule("┌", "┬", "┐"), line(rows[0]), rule("├", "┼", "┤")]
-    return [*head, *map(line, rows[1:]), rule("└", "┴", "┘")]
+    body = [lines(row) for row in rows]
+    if any(len(part) > 1 for part in body[1:]):  # then it must show where a row ends
+        body[2:] = [[rule("├", "┼", "┤"), *part] for part in body[2:]]
+    head = [rule("┌", "┬", "┐"), *body[0], rule("├", "┼", "┤")]
+    return [*head, *itertools.chain(*body[1:]), rule("└", "┴", "┘")]
 
 
 def _totals(model: Any) -> list[str]:
