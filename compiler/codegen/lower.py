@@ -128,8 +128,9 @@ class Builder:
             return value
         reached = {id(e) for e in expressions((value,))}
         for e in expressions(computed):
-            if e.op == "check" and id(e) not in reached:
-                value = self.emit.check(e.args[0], value, e.attrs[0].check)
+            if e.op == "check" and id(e) not in reached:  # a condition, so that it is computed
+                always, number = self.emit.compare("eq", e, e), value
+                value = self.emit.guarded(always, lambda number=number: number, number)
         return value
 
     def kernel(self, row: Var | None, body: Iterable[Statement], **keywords: Any) -> Lowered:
