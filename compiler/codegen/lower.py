@@ -129,8 +129,8 @@ class Builder:
         reached = {id(e) for e in expressions((value,))}
         for e in expressions(computed):
             if e.op == "check" and id(e) not in reached:  # a condition, so that it is computed
-                always, number = self.emit.compare("eq", e, e), value
-                value = self.emit.guarded(always, lambda number=number: number, number)
+                always = self.emit.compare("eq", e, e)
+                value = self.emit.make("guarded", (always, value, value), value.dtype)
         return value
 
     def kernel(self, row: Var | None, body: Iterable[Statement], **keywords: Any) -> Lowered:
