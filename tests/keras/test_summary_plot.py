@@ -19,6 +19,12 @@ def branched() -> Any:
     return keras.Model(a, layers.Add(name="sum")([d(a), d(d(a)) * 2.0]), name="net")
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same width whatever the tests run in."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def text_of(model: Any, **options: Any) -> str:
     lines: list[str] = []
     model.summary(print_fn=lines.append, **options)
