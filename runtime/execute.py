@@ -164,10 +164,11 @@ class _Instance:
         finish = self.library.address(f"{step.kernel}.finish") if step.finishes else 0
         tables = [self._buffer_table(s.slots) for s in step.segments]
         rows = sum(sizes.rows)
-        if len(tables) == 1:
+        updates = all(self.program.slots[s].role == "input" for s in step.outputs)
+        if len(tables) == 1 and not updates:
             function, buffers = kernel, ctypes.addressof(tables[0])
         else:
-            function = runner.segments_address()
+            function = runner.segments_address(updates)
             buffers = self._segment_table(kernel, tables, sizes.rows)
         own = ctypes.addressof(block)
         return [function, start, finish, buffers, own, rows, sizes.grain, sizes.parts, 0, number]
