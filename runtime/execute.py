@@ -164,7 +164,9 @@ class _Instance:
         finish = self.library.address(f"{step.kernel}.finish") if step.finishes else 0
         tables = [self._buffer_table(s.slots) for s in step.segments]
         rows = sum(sizes.rows)
-        updates = all(self.program.slots[s].role == "input" for s in step.outputs)
+        # What runs around a kernel's parts wants its own buffers, not a table of segments.
+        alone = bool(step.starts or step.finishes or not step.outputs)
+        updates = not alone and all(self.program.slots[s].role == "input" for s in step.outputs)
         if len(tables) == 1 and not updates:
             function, buffers = kernel, ctypes.addressof(tables[0])
         else:

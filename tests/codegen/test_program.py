@@ -238,3 +238,24 @@ def test_denormals_are_flushed_in_variables_and_nowhere_else():
     np.testing.assert_array_equal(run(result, tiny)[0], tiny / np.float32(10))
     np.testing.assert_array_equal(v.buffer, 0)
     assert np.float32(1e-38) * np.float32(0.1) > 0, "this thread computes as before"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_variable_takes_a_reduction_that_is_cleared_and_combined(threads):
+    """Its kernel has parts to run before and after, which get the buffers themselves."""
+    column, total = Variable(np.zeros(300, "float32")), Variable(np.float32(0))
+
+    def function(t, x):
+        t.assign(column, t.ops.sum(x, axes=(0,)))
+        t.assign(total, t.ops.sum(t.ops.exp(x), axes=(0, 1)))
+
+    def assigned_only(t, x):
+        function(t, x)
+        return []
+
+    result = compiled(assigned_only, (2000, 300), target=Target(threads=threads))
+    x = normal(2000, 300)
+    for _ in range(2):
+        assert run(result, x) == []
+    np.testing.assert_allclose(column.buffer, x.sum(0), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(total.buffer, np.exp(x.astype("float64")).sum(), rtol=1e-5)
