@@ -222,7 +222,8 @@ class Assembly:
         for k, work in readers:
             if k > writers[0] or (k == writers[0] and not _same_element(work, variable, value)):
                 return False
-        return all(variable is not v for _, v in self.graph.updates)
+        aliases = self.partition.aliases
+        return all(variable is not aliases.get(v, v) for _, v in self.graph.updates)
 
     def slots_of(self, work: Work) -> tuple[int, ...]:
         """Slots of a kernel's buffers, in argument order."""

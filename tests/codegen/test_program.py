@@ -259,3 +259,19 @@ def test_a_variable_takes_a_reduction_that_is_cleared_and_combined(threads):
         assert run(result, x) == []
     np.testing.assert_allclose(column.buffer, x.sum(0), rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(total.buffer, np.exp(x.astype("float64")).sum(), rtol=1e-5)
+
+
+def test_an_old_value_that_another_variable_takes_in_another_shape():
+    """Found by random programs: the old value was read after its Variable had been overwritten."""
+    a, b = Variable(np.zeros((6, 5), "float32")), Variable(normal(2, 3, 5))
+    old = b.buffer.copy()
+
+    def function(t, x):
+        value = t.read(b)
+        t.assign(a, t.ops.reshape(value, shape=(6, 5)))
+        t.assign(b, t.ops.tanh(value))
+        return t.ops.exp(x)
+
+    run(compiled(function, (2,)), normal(2))
+    np.testing.assert_array_equal(a.buffer, old.reshape(6, 5))
+    np.testing.assert_allclose(b.buffer, np.tanh(old), rtol=1e-6)

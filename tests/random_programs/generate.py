@@ -77,15 +77,15 @@ class Program:
         gradients = _gradients(trace, total, sources)
         return trace.finish([total, *gradients])
 
-    def results(self, ops: Any, sources: list[Any]) -> list[Any]:
-        """The last two values, made of nodes or of tensors, whichever `ops` makes."""
+    def results(self, ops: Any, sources: list[Any], count: int = 2) -> list[Any]:
+        """The last values, made of nodes or of tensors, whichever `ops` makes."""
         values = list(sources)
         for step in self.steps:
             try:
                 values.append(_apply(ops, values, *step))
             except GraphnnError:
                 continue
-        return values[-2:]
+        return values[-count:]
 
     def eager(self, arrays: list[Any]) -> tuple[list[Any], list[Any]]:
         """(results, gradients of the sum of the last one) as a user gets them line by line."""

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from graphnn.build import compile_graph, host_target
 from graphnn.compiler.codegen.program import Target
 from graphnn.compiler.interpret import interpret
-from graphnn.compiler.ir.types import float64
+from graphnn.compiler.ir.graph import Graph
+from graphnn.compiler.ir.types import TensorType, float64
+from graphnn.compiler.ops.base import Ops
 from graphnn.compiler.passes.pipeline import Pipeline
+from graphnn.compiler.trace import Trace
 from tests.random_programs.generate import Program, programs
 
 EXAMPLES = 100
@@ -146,3 +149,34 @@ def test_reversed_axes_of_symbolic_size():
     for batch in (6, 4):
         arrays = program.arrays(batch=batch)
         assert_same(compiled.run(arrays), interpret(graph, arrays)[0])
+
+
+def updating(program: Program) -> Graph:
+    """The program with its inputs as Variables: each takes the last value that has its type."""
+    trace = Trace("random")
+    arrays = program.arrays()
+    types = [TensorType(a.shape, a.dtype) for a in arrays]
+    variables = [object() for _ in types]
+    sources = [
+        trace.read(v, f"v{k}", t) for k, (v, t) in enumerate(zip(variables, types, strict=True))
+    ]
+    values = program.results(Ops(trace), sources, count=len(program.steps) + len(sources))
+    for k, (variable, type) in enumerate(zip(variables, types, strict=True)):
+        fitting = [v for v in values if v.tensor == type]
+        if fitting:
+            trace.assign(variable, f"v{k}", type, fitting[-1 - k % len(fitting)])
+    return trace.finish(values[-1:])
+
+
+@settings(max_examples=EXAMPLES)
+@given(programs())
+def test_variables_updated_in_place(program):
+    """New values, and results, are as if everything had been computed before anything changed."""
+    graph = updating(program)
+    arrays = program.arrays()
+    want, new = interpret(graph, arrays)
+    for other in (target(), target(threads=1)):
+        buffers = [a.copy() for a in arrays]
+        assert_same(compile_graph(graph, target=other).run(buffers), want)
+        changed = [buffers[graph.inputs.index(node)] for node, _ in graph.updates]
+        assert_same(changed, new)
