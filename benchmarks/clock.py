@@ -55,10 +55,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Epochs:
-    """A training loop that is timed by epochs: `run(number)` returns the epoch's mean loss."""
+    """A training loop that is timed by epochs: `run(number)` returns the epoch's mean loss.
+
+    base: another loop, timed in turn with this one, to whose time that of this one is compared.
+    """
 
     run: Callable[[int], float]
     batches: int
+    base: Callable[[int], float] | None = None
 
 
 # What a workload of a peer returns: several cases become lines "work/name".
@@ -166,16 +170,27 @@ def _summary(times: list[float]) -> Result:
 
 
 def _measure_epochs(made: Epochs, limits: Limits) -> Result:
-    times, losses, load = [], [], ForeignLoad()
-    for number in range(limits.epochs + 1):
-        start = time.perf_counter()
-        losses.append(made.run(number))
-        times.append(time.perf_counter() - start)
+    times, bases, losses, load = [], [], [], ForeignLoad()
+    epochs = limits.epochs if made.base is None else 2 * limits.epochs - 1
+    for number in range(epochs + 1):
+        if made.base is not None:
+            bases.append(_epoch(made.base, number)[0])
+        seconds, loss = _epoch(made.run, number)
+        times.append(seconds)
+        losses.append(loss)
     foreign = load.cores()
     result: Result = dict(first_call_s=times[0]) | _summary(times[1:])
+    if bases:
+        result["times_base"] = result["median_s"] / statistics.median(bases[1:])
     result["us_per_batch"] = result["median_s"] / made.batches * 1e6
     check = [float(losses[0]), float(losses[-1])]
     return result | dict(foreign_cores=foreign, check=check, unit="seconds per epoch")
+
+
+def _epoch(run: Callable[[int], float], number: int) -> tuple[float, float]:
+    start = time.perf_counter()
+    loss = run(number)
+    return time.perf_counter() - start, loss
 
 
 def measure_import(module: str, environment: dict[str, str], folder: Path) -> Result:

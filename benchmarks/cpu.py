@@ -46,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--peer", required=True, choices=PEERS)
     made.add_argument("--work", required=True, choices=(*WORKLOADS, "all"))
     made.add_argument("--threads", type=int, help="cores to use (default: all)")
-    made.add_argument("--variant", help="comma-separated: fit (the workload fit by Model.fit)")
+    made.add_argument(
+        "--variant",
+        help="fit: the workload fit by Model.fit; fit_dataset: by Model.fit of a Dataset",
+    )
     made.add_argument("--cache-dir", type=Path, help="compile cache to use (default: a new one)")
     made.add_argument("--compile-only", action="store_true", help="stop after the first step")
     made.add_argument("--max-time", type=float, help="most seconds of timed steps (20)")

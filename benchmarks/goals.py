@@ -23,6 +23,7 @@ class Unit:
 
 
 SECONDS, MILLISECONDS, MICROSECONDS = Unit("s", 1.0), Unit("ms", 1e3), Unit("us", 1e6)
+TIMES = Unit("x", 1.0)  # of figures that are no times but ratios of times
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Row:
 
 MLP, FIT, EAGER = Run("mlp"), Run("fit"), Run("eager_add")
 MODEL_FIT = Run("fit", ("--variant", "fit"), "fit", only_graphnn=True)
+DATASET_FIT = Run("fit", ("--variant", "fit_dataset"), "fit_dataset", only_graphnn=True)
 WARM = Run("mlp", ("--warm", "--compile-only"), "warm", only_graphnn=True)
 
 ROWS = (
@@ -72,6 +74,8 @@ ROWS = (
     Row("mlp_tiny", Run("mlp_tiny"), MILLISECONDS, times=3.0),
     Row("fit, own loop, epoch", FIT, MILLISECONDS),
     Row("fit, Model.fit, epoch", MODEL_FIT, MILLISECONDS, peers=FIT),
+    Row("fit, Model.fit of a Dataset", DATASET_FIT, MILLISECONDS, peers=FIT),
+    Row("the same, of Model.fit of arrays", DATASET_FIT, TIMES, field="times_base", under=1.1),
     Row("eager add", EAGER, MICROSECONDS, "add", under=3e-6),
     Row("eager matmul", EAGER, MICROSECONDS, "matmul"),
     Row("eager add, recorded", EAGER, MICROSECONDS, "add_recorded", under=6e-6),

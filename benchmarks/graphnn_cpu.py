@@ -14,10 +14,12 @@ from graphnn import keras
 
 CALLS = 1000
 CHAINED = 100
+SHUFFLED = 1024  # elements in the buffer of Dataset.shuffle
 
 
 class Graphnn:
-    """One method a workload; `--variant fit` trains the workload fit by Model.fit."""
+    """One method a workload; `--variant fit` trains the workload fit by Model.fit, and
+    `--variant fit_dataset` does so from a Dataset."""
 
     def __init__(self, options: Options) -> None:
         self.variants = options.variants
@@ -107,18 +109,29 @@ class Graphnn:
 
     def fit(self) -> Epochs:
         x, labels, layers = data.fit()
-        model = _model(data.FIT_SIZES, layers)
-        if "fit" not in self.variants:
-            train = _train_step(model, _adam())
-            return hand_loop(lambda x, labels: train(tf.constant(x), tf.constant(labels)))
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(optimizer=_adam(), loss=loss)
+        batches = len(data.epoch_batches(0))
+        arrays = _fit_epoch(layers, x, labels, batch_size=data.FIT_BATCH)
+        if "fit_dataset" in self.variants:
+            dataset = tf.data.Dataset.from_tensor_slices((x, labels))
+            dataset = dataset.shuffle(SHUFFLED).batch(data.FIT_BATCH)
+            return Epochs(_fit_epoch(layers, dataset), batches, base=arrays)
+        if "fit" in self.variants:
+            return Epochs(arrays, batches)
+        train = _train_step(_model(data.FIT_SIZES, layers), _adam())
+        return hand_loop(lambda x, labels: train(tf.constant(x), tf.constant(labels)))
 
-        def epoch(_: int) -> float:
-            history = model.fit(x, labels, batch_size=data.FIT_BATCH, epochs=1, verbose=0)
-            return history.history["loss"][0]
 
-        return Epochs(epoch, len(data.epoch_batches(0)))
+def _fit_epoch(layers: data.Layers, *inputs: Any, **options: Any) -> Callable[[int], float]:
+    """One epoch of Model.fit of a new model."""
+    model = _model(data.FIT_SIZES, layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer=_adam(), loss=loss)
+
+    def epoch(_: int) -> float:
+        history = model.fit(*inputs, epochs=1, verbose=0, **options)
+        return history.history["loss"][0]
+
+    return epoch
 
 
 def _finished(out: Any) -> None:

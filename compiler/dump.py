@@ -11,8 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from graphnn.compiler.codegen.cuda_program import DeviceBuilt
 from graphnn.compiler.codegen.program import Built, Work
+from graphnn.compiler.dump_device import (
+    DeviceView,
+    device_program_text,
+    headline,
+    kernels_table,
+    libraries_table,
+    timeline,
+)
 from graphnn.compiler.dump_program import (
     View,
     byte_text,
@@ -35,6 +45,7 @@ from graphnn.compiler.ir.types import FLOATS, SHORT
 from graphnn.compiler.ops.base import REGISTRY, Op
 from graphnn.compiler.ops.core import Constant, Input, Item
 from graphnn.compiler.passes.place import Placement
+from graphnn.runtime.device import DeviceFacts
 from graphnn.runtime.errors import ArgumentError
 
 __all__ = ["Dump", "Machine", "difference", "ops_text"]
@@ -56,23 +67,34 @@ class Dump:
     """One traced graph through all stages.
 
     graphs: ("trace", graph), then each pass with the graph after it. built: the program, if it was
-    made. sizes: values of symbolic sizes in the latest call. machine: for machine code.
+    made. sizes: values of symbolic sizes in the latest call. machine: for machine code. facts: of
+    the GPU that a program is for. times: measured seconds of its steps, by their numbers.
     """
 
     graphs: Sequence[tuple[str, Graph]]
-    built: Built | None = None
+    built: Built | DeviceBuilt | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     machine: Machine | None = None
+    facts: DeviceFacts | None = None
+    times: Mapping[int, float] = field(default_factory=dict)
 
     # ---- stages ----------------------------------------------------------------------
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Names of the stages in order; a pass that runs twice has numbers."""
-        made = () if self.built is None else ("fuse", "memory", "loops", "program", "llvm")
-        native = ("optimized", "asm") if made and self.machine is not None else ()
-        summary = ("summary",) if made else ()
-        return (*summary, *self.by_stage, *made, *native)
+        summary = () if self.built is None else ("summary",)
+        made = ("fuse", "memory", "loops", "program") if summary else ()
+        return (*summary, *self.by_stage, *made, *self.codes)
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Forms of the kernels' code."""
+        if self.built is None:
+            return ()
+        if isinstance(self.built, DeviceBuilt):
+            return ("cuda",)
+        return ("llvm",) if self.machine is None else ("llvm", "optimized", "asm")
 
     @property
     def by_stage(self) -> dict[str, Graph]:
@@ -112,7 +134,7 @@ class Dump:
     def text(self, stage: str = "summary") -> str:
         """The text of a stage, "all" for those of all stages but machine code."""
         if stage == "all":
-            shown = [s for s in self.stages if s not in ("llvm", "optimized", "asm")]
+            shown = [s for s in self.stages if s not in self.codes]
             return "\n".join(f"==== {s} ====\n{self.text(s)}" for s in shown)
         stage = self.resolve(stage)
         graph = self.by_stage.get(stage)
@@ -137,14 +159,18 @@ class Dump:
                 expected="a program",
                 fix="compile it first",
             )
+        if isinstance(self.built, DeviceBuilt):
+            facts = self.facts or DeviceFacts()
+            return DeviceView(self.built, self.sizes, facts, self.times)  # type: ignore[arg-type]
         return View(self.built, self.sizes)
 
     def kernel(self, name: str, form: str = "loops") -> str:
         """One kernel. name: k0, k1, ... or (a part of) its function's name.
 
-        form: "loops", "llvm", "optimized" or "asm". Raises ArgumentError for an unknown one.
+        form: "loops", "llvm", "optimized" or "asm", for a GPU "loops" or "cuda". Raises
+        ArgumentError for an unknown one.
         """
-        forms = ("loops", *[s for s in ("llvm", "optimized", "asm") if s in self.stages])
+        forms = ("loops", *self.codes)
         if form not in forms:
             raise ArgumentError(
                 f"dump of kernel {name}",
@@ -160,7 +186,7 @@ class Dump:
         change = None
         if self.machine is not None:
             change = {"optimized": self.machine.optimize, "asm": self.machine.assemble}.get(form)
-        return kernel_text(self.view, works, "#" if form == "asm" else ";", change)
+        return kernel_text(self.view, works, _COMMENT.get(form, ";"), change)
 
     def _find(self, name: str) -> list[Work]:
         known = distinct(self.view)
@@ -187,17 +213,20 @@ class Dump:
     def summary(self) -> str:
         """What a person wants first: sizes of the stages, steps, memory, refusals."""
         view, trace = self.view, self.graphs[0][1]
-        found, refused = totals(view), refusals(view)
-        program, layout = view.program, view.layout
-        lines = [_signature(trace)]
+        refused, program = refusals(view), view.program
         counts = [f"{name} {node_count(graph)}" for name, graph in self.by_stage.items()]
+        lines = [_signature(trace), ""]
+        lines.append(f"nodes    {' -> '.join(counts)} -> {counted(len(view.works), 'group')}")
+        lines += headline(view) if isinstance(view, DeviceView) else [_program_line(view)]
+        reads, writes = (
+            sum(view.nbytes(slots) for slots in side)
+            for side in ([s.inputs for s in program.steps], [s.outputs for s in program.steps])
+        )
         lines += [
-            "",
-            f"nodes    {' -> '.join(counts)} -> {counted(len(view.works), 'group')}",
-            f"program  {found.text()}{view.assumption()}",
-            f"traffic  reads {byte_text(found.reads)}, writes {byte_text(found.writes)} a call",
+            f"traffic  reads {byte_text(reads)}, writes {byte_text(writes)} a call",
             f"memory   arguments and Variables {byte_text(view.nbytes(set(program.inputs)))}, "
-            f"results {byte_text(view.nbytes(_fresh(view)))}, arena {byte_text(layout.arena)}",
+            f"results {byte_text(view.nbytes(_fresh(view)))}, "
+            f"arena {byte_text(view.layout.arena)}",
         ]
         lines.append(f"devices  {_placement_text(view.built.placement)}")
         if trace.updates:
@@ -206,12 +235,20 @@ class Dump:
                 f"state    {counted(len(trace.updates), 'Variable')} assigned, "
                 f"{len(trace.updates) - copied} in place, {copied} by a copy at the end"
             )
-        lines += ["", *steps_table(view), "", f"merges refused: {len(refused)}"]
+        if isinstance(view, DeviceView):
+            lines += [*kernels_table(view), *libraries_table(view)]
+        else:
+            lines += ["", *steps_table(view)]
+        lines += ["", f"merges refused: {len(refused)}"]
         reasons = Counter(r.text for r in refused).most_common()
         lines += [f"    {n} x {text}" for text, n in reasons[:MOST_REASONS]]
         if len(reasons) > MOST_REASONS:
             lines.append("    ... all of them, with both lines, in the stage fuse")
         return "\n".join([*lines, "", "stages: " + ", ".join(self.stages)]) + "\n"
+
+
+def _program_line(view: View) -> str:
+    return f"program  {totals(view).text()}{view.assumption()}"
 
 
 def _placement_text(placement: Placement | None) -> str:
@@ -221,18 +258,36 @@ def _placement_text(placement: Placement | None) -> str:
     where = Counter(placement.devices.values())
     text = ", ".join(f"{counted(n, 'node')} on {name}" for name, n in sorted(where.items()))
     copies = [
-        f"\n         {t.node.op.name} {t.source} -> {t.target}: {t.reason}"
+        f"\n         copied: {t.node.op.name} {t.node.type} from {t.source} to {t.target}, "
+        f"{_size_text(t.nbytes)}: {t.reason}" + (f"  # {t.loc}" if t.loc else "")
         for t in placement.transfers
     ]
     return text + "".join(copies)
 
 
+def _size_text(nbytes: Any) -> str:
+    return byte_text(nbytes) if isinstance(nbytes, int) else f"{nbytes} B"
+
+
+def _program_text(dump: Dump) -> str:
+    view = dump.view
+    return device_program_text(view) if isinstance(view, DeviceView) else program_text(view)
+
+
+def _memory_text(dump: Dump) -> str:
+    view = dump.view
+    more = timeline(view) if isinstance(view, DeviceView) else []
+    return memory_text(view) + "".join(line + "\n" for line in more)
+
+
+_COMMENT = {"asm": "#", "cuda": "//"}
 _TEXTS: dict[str, Callable[[Dump], str]] = {
     "summary": Dump.summary,
     "fuse": lambda d: fuse_text(d.view),
-    "memory": lambda d: memory_text(d.view),
+    "memory": _memory_text,
     "loops": lambda d: loops_text(d.view),
-    "program": lambda d: program_text(d.view),
+    "program": _program_text,
+    "cuda": lambda d: d.kernels("cuda"),
     "llvm": lambda d: d.kernels("llvm"),
     "optimized": lambda d: d.kernels("optimized"),
     "asm": lambda d: d.kernels("asm"),

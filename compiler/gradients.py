@@ -23,6 +23,7 @@ class Step:
     inputs: tuple[Any, ...]
     out: Any
     loc: Loc | None = None
+    device: str = ""
 
     @property
     def outs(self) -> tuple[Any, ...]:
@@ -35,13 +36,13 @@ def backpropagate(
     steps: Sequence[Step],
     seeds: Iterable[tuple[Any, Any]],
     wanted: Iterable[Any],
-    at: Callable[[Loc | None], None] = lambda loc: None,
+    at: Callable[[Step], None] = lambda step: None,
 ) -> dict[int, Any]:
     """Gradients of values by `id`, from the seeds of the targets back through the steps.
 
     ops: the namespace in which rules build values. steps: in the order in which they ran.
     seeds: (target, gradient) pairs. wanted: values whose gradients are asked for; only steps on a
-    path from one of them are visited. at: told the place of each step before its rule runs.
+    path from one of them are visited. at: told each step before its rule runs.
     """
     useful = _reachable(steps, wanted)
     gradients: dict[int, Any] = {}
@@ -52,7 +53,7 @@ def backpropagate(
             continue
         if not any(id(i) in useful for i in step.inputs):
             continue
-        at(step.loc)
+        at(step)
         for value, g in zip(step.inputs, _apply_rule(ops, step, gradients), strict=True):
             if g is not None and id(value) in useful:
                 _accumulate(ops, gradients, value, g)

@@ -1,6 +1,6 @@
 """Train a small network on real handwritten digits, by hand and with `fit`, eagerly and compiled.
 
-Run: python examples/digits.py [--device cpu] [--epochs 30]. Takes well under a minute.
+Run: python examples/digits.py [--device cpu|gpu] [--epochs 30]. Takes well under a minute.
 """
 
 from __future__ import annotations
@@ -109,16 +109,23 @@ def train_with_fit(compiled: bool, epochs: int) -> tuple[float, float]:
 def main() -> None:
     """Train four times, print the table, and look inside the compiled step."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu", choices=["cpu"], help="where to run")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="where to run")
     parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
+    if arguments.device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        parser.error("there is no GPU to use; `graphnn doctor` says what to install")
+    with tf.device(f"/{arguments.device}:0"):
+        show(arguments.epochs)
 
+
+def show(epochs: int) -> None:
+    """The table, and the dump of the compiled step."""
     print(f"{'':28}steps per second   test accuracy")
     for compiled in (False, True):
         mode = "compiled" if compiled else "eager"
-        step, rate, accuracy = train_by_hand(compiled, arguments.epochs)
+        step, rate, accuracy = train_by_hand(compiled, epochs)
         print(f"{f'train step by hand, {mode}':28}{rate:16,.0f}{accuracy:16.1%}")
-        rate, accuracy = train_with_fit(compiled, arguments.epochs)
+        rate, accuracy = train_with_fit(compiled, epochs)
         print(f"{f'fit, {mode}':28}{rate:16,.0f}{accuracy:16.1%}")
 
     print("\nThe compiled step: `step.dump()`, which `graphnn dump` prints as well\n")

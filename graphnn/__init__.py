@@ -205,7 +205,7 @@ truediv = _elementwise.divide
 pi, e, inf, nan, newaxis = 3.141592653589793, 2.718281828459045, float("inf"), float("nan"), None
 
 # Modules that are imported when they are first asked for, so that `import graphnn` stays quick.
-_LATER = ("data", "distribute", "keras")
+_LATER = ("data", "debugging", "distribute", "keras")
 
 
 def __getattr__(name: str) -> object:

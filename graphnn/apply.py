@@ -23,7 +23,8 @@ from graphnn.compiler.ops.base import REGISTRY, BaseHandler, Composite, Op, Ops
 from graphnn.compiler.ops.core import Constant
 from graphnn.compiler.trace import SMALL, Trace
 from graphnn.dtypes import default_float
-from graphnn.runtime.errors import ArgumentError, DTypeError, GraphnnError
+from graphnn.runtime import devices
+from graphnn.runtime.errors import ArgumentError, DTypeError, GraphnnError, hide_own_frames
 from graphnn.state import state
 from graphnn.tensor import Operand, Symbolic, Tensor, Traced, raise_leak
 
@@ -36,11 +37,15 @@ _ndarray = np.ndarray
 def apply(op: Op, *inputs: Tensor) -> Any:
     """The op's value on tensors whose dtypes already fit: a Tensor, or a tuple of Tensors.
 
-    Raises the errors of the op's `infer` rule.
+    Raises the errors of the op's `infer` rule; the frames inside of here are left out of a
+    traceback.
     """
-    if state.busy:
-        return _apply_watched(op, inputs)
-    return _wrap(_run(op, inputs))
+    try:
+        if state.busy:
+            return _apply_watched(op, inputs)
+        return _wrap(_run(op, inputs))
+    except GraphnnError as error:
+        raise hide_own_frames(error)  # noqa: B904
 
 
 def _apply_watched(op: Op, inputs: tuple[Tensor, ...]) -> Any:
@@ -76,11 +81,26 @@ def record(op: Op, inputs: tuple[Any, ...], out: Any) -> None:
             watched.update(map(id, out) if type(out) is tuple else (id(out),))
 
 
-def _run(op: Op, inputs: tuple[Tensor, ...]) -> Any:
+def run_on_host(op: Op, inputs: tuple[Tensor, ...]) -> Any:
+    """Arrays of the results, by NumPy."""
     try:
         return state.quiet(op.eager, np, *[t._value for t in inputs])
     except Exception as error:
-        return _second_try(op, inputs, error)
+        failed = error
+    try:  # out of the handler: the designed error is not one "during handling" of another
+        return _second_try(op, inputs, failed)
+    finally:
+        del failed
+
+
+Runner = Callable[[Op, tuple[Tensor, ...]], Any]
+_run: Runner = run_on_host
+
+
+def set_runner(runner: Runner) -> None:
+    """Let another function than `run_on_host` compute eager ops: the one that knows GPUs."""
+    global _run
+    _run = runner
 
 
 def _second_try(op: Op, inputs: tuple[Tensor, ...], error: Exception) -> Any:
@@ -105,7 +125,8 @@ def _wrap(result: Any) -> Any:
     if type(result) is not _ndarray:
         if isinstance(result, Tensor):
             return result  # of symbolic inputs
-        result = np.asarray(result)
+        if not isinstance(result, devices.ARRAYS):
+            result = np.asarray(result)
     elif result.base is not None and not result.flags.writeable:
         result = result.copy()  # a view of a Variable's buffer, which the next assign overwrites
     return Tensor(result)
@@ -197,7 +218,8 @@ TENSOR_OPS = TensorOps(TensorHandler())
 def constant_of(value: Any, dtype: DType) -> Tensor:
     """A tensor with the values of a Python number or an array, which is copied.
 
-    While tracing a small one is a constant of the graph, a symbolic size becomes a 0-d tensor.
+    While tracing a small one is a constant of the graph, a symbolic size becomes a 0-d tensor. A
+    0-d one stays on the host, from where it goes wherever the other inputs of an op are.
     """
     trace = state.trace
     if isinstance(value, Size):
@@ -207,7 +229,14 @@ def constant_of(value: Any, dtype: DType) -> Tensor:
     array = _as_array(value, dtype)
     if trace is not None and array.size <= SMALL:
         return from_node(trace.apply(Constant.of(array), ()), trace)
-    return Tensor(array)
+    return Tensor(_placed(array) if devices.used and array.ndim else array)
+
+
+def _placed(array: Any) -> Any:
+    """A new array on the device of the context, or on the default one."""
+    if state.draws is not None and state.device is None:
+        return array  # in a function that a Dataset calls
+    return devices.move(array, state.device or devices.default())
 
 
 def _as_array(value: Any, dtype: DType) -> np.ndarray[Any, Any]:
@@ -244,15 +273,48 @@ def convert(value: Any, dtype: DType | None = None) -> Tensor:
         return tensor if dtype is None or tensor.dtype == dtype else cast(tensor, dtype)
     kind = type(value)
     if kind is float or kind is int or kind is bool or isinstance(value, Size):
-        return constant_of(value, _kind(value) if dtype is None else dtype)
+        tensor = constant_of(value, _kind(value) if dtype is None else dtype)
+        return _alone(tensor) if devices.used else tensor
     if strings.looks_like_text(value):
         if dtype is not None and dtype.kind != "T":
             raise _cannot_convert(value)
         return Tensor(strings.text_array(value).copy())
     if isinstance(value, list | tuple):
         return _convert_sequence(value, dtype)
+    if hasattr(value, "__cuda_array_interface__"):
+        tensor = from_gpu(value, copy=True)
+        return tensor if dtype is None else cast(tensor, dtype)
     array = _foreign_array(value)
-    return constant_of(array, as_dtype(array.dtype) if dtype is None else dtype)
+    tensor = constant_of(array, as_dtype(array.dtype) if dtype is None else dtype)
+    return _alone(tensor) if devices.used else tensor
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A 0-d tensor that the user made, on the device where new tensors go."""
+    value = tensor._value
+    return Tensor(_placed(value)) if type(value) is _ndarray and not value.ndim else tensor
+
+
+def from_gpu(value: Any, copy: bool) -> Tensor:
+    """An array of another library on a GPU as a tensor there. copy: False shares its memory.
+
+    Raises DTypeError for dtypes that graphnn lacks, DeviceError without CuPy.
+    """
+    where = getattr(value, "device", None)
+    backend = devices.gpu(int(getattr(where, "id", None) or getattr(where, "index", None) or 0))
+    with backend.scope():
+        array = backend.xp.asarray(value)
+    as_dtype(array.dtype)
+    return Tensor(backend.duplicate(array) if copy else array)
+
+
+def from_gpu_dlpack(value: Any, copy: bool) -> Tensor:
+    """The same for an object with `__dlpack__` on a GPU."""
+    backend = devices.gpu(value.__dlpack_device__()[1])
+    with backend.scope():
+        array = backend.xp.from_dlpack(value)
+    as_dtype(array.dtype)
+    return Tensor(backend.duplicate(array) if copy else array)
 
 
 def _foreign_array(value: Any) -> np.ndarray[Any, Any]:

@@ -24,7 +24,7 @@ from graphnn.runtime.errors import GraphnnError, hide_own_frames
 __all__ = ["main"]
 
 TARGET = "FILE.py:FUNCTION"
-FORMS = ("llvm", "optimized", "asm")
+FORMS = ("llvm", "optimized", "asm", "cuda")
 
 
 class UsageError(Exception):
@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--llvm", action="store_true", help="LLVM text of the kernels")
     show.add_argument("--optimized", action="store_true", help="LLVM text after LLVM's passes")
     show.add_argument("--asm", action="store_true", help="assembly of the kernels")
+    show.add_argument("--cuda", action="store_true", help="CUDA C of the kernels")
+    show.add_argument(
+        "--device", metavar="D", help="cuda or cuda:sm_80: compile for it, GPU or not"
+    )
     show.add_argument("--explain", action="store_true", help="why each trace was made")
     show.add_argument("--ops", action="store_true", help="the table of all ops and their rules")
     return parser
@@ -107,7 +111,11 @@ def run_dump(options: argparse.Namespace) -> str:
     concrete = pick_trace(function, options, module, name)
     if options.explain:
         return function.explain()
-    text = show(inspection.inspect_program(concrete.compiled), options)
+    if options.device is None:
+        found = inspection.inspect_program(concrete.compiled)
+    else:
+        found = inspection.inspect_for(concrete.graph, options.device)
+    text = show(found, options)
     del kept  # what the call gave may hold the only reference to the function
     return text
 

@@ -27,7 +27,7 @@ NEEDED: tuple[Package, ...] = (
 OPTIONAL: tuple[Package, ...] = (
     ("cupy", ("cupy-cuda13x", "cupy-cuda12x", "cupy"), "NVIDIA GPUs", "graphnn[cuda13]"),
     ("nvmath", ("nvmath-python",), "matrix products on GPUs", "graphnn[cuda13]"),
-    ("cudnn", ("nvidia-cudnn-frontend",), "convolutions on GPUs", "graphnn[cuda13]"),
+    ("cudnn", ("nvidia-cudnn-frontend",), "attention on GPUs", "graphnn[cuda13]"),
     ("pyarrow", ("pyarrow",), "Parquet and Arrow files", "graphnn[data]"),
     ("PIL", ("pillow",), "images", "graphnn[data]"),
     ("fsspec", ("fsspec",), "remote files", "graphnn[data]"),

@@ -3,6 +3,7 @@
 from graphnn.runtime.errors import (
     ArgumentError,
     CheckError,
+    DivisionError,
     DTypeError,
     GradientError,
     GraphError,
@@ -20,6 +21,7 @@ __all__ = [
     "ArgumentError",
     "CheckError",
     "DTypeError",
+    "DivisionError",
     "GradientError",
     "GraphError",
     "GraphnnError",

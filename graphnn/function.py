@@ -9,8 +9,8 @@ from typing import Any, overload
 
 from graphnn.compiler.ir.graph import Graph
 from graphnn.concrete import ConcreteFunction
-from graphnn.inspection import dump
 from graphnn.retrace import explain
+from graphnn.runtime.errors import hide_own_frames
 from graphnn.signature import FLAGS, TensorSpec
 from graphnn.traces import EAGER, Options, Traces
 
@@ -90,14 +90,16 @@ class Inspectable:
         *,
         against: str | None = None,
         kernel: str | None = None,
+        device: str | None = None,
     ) -> str:
         """What became of the latest trace, as text.
 
         stage: "summary", "trace", the name of a pass, "fuse", "memory", "loops", "program", "llvm",
-        "optimized", "asm", or "all". against: an earlier stage, to see only what has changed since.
-        kernel: one kernel (k0, k1, ... or a part of its name), in the form that `stage` names.
-        Raises ArgumentError for a stage, kernel or format that does not exist, and StateError
-        before the first call.
+        "optimized", "asm", for a GPU "cuda", or "all". against: an earlier stage, to see only what
+        has changed since. kernel: one kernel (k0, k1, ... or a part of its name), in the form that
+        `stage` names. device: "cuda" or, say, "cuda:sm_80": what the trace becomes there, for which
+        no GPU is needed; by default where it runs. Raises ArgumentError for a stage, kernel, format
+        or device that does not exist, and StateError before the first call.
 
         >>> @graphnn.function
         ... def square(x):
@@ -107,8 +109,8 @@ class Inspectable:
         >>> print(square.dump("simplify", against="trace"))
         trace -> simplify.2: unchanged
         """
-        program = self._traces.latest().compiled
-        return dump(program, stage, format, against=against, kernel=kernel)
+        latest = self._traces.latest()
+        return latest.dump(stage, format, against=against, kernel=kernel, device=device)
 
 
 class Function(Inspectable):
@@ -126,7 +128,10 @@ class Function(Inspectable):
         functools.update_wrapper(self, python, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(args, kwargs)
+        try:
+            return self._call(args, kwargs)
+        except Exception as error:  # here, so that this frame alone is left in the traceback
+            raise hide_own_frames(error)  # noqa: B904
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else Method(self, instance)
@@ -178,7 +183,10 @@ class Method(Inspectable):
         self._traces = function.traces_of(instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._traces.call(args, kwargs)
+        try:
+            return self._traces.call(args, kwargs)
+        except Exception as error:
+            raise hide_own_frames(error)  # noqa: B904
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.function, name)

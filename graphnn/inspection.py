@@ -6,21 +6,44 @@ import itertools
 import os
 import re
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from graphnn.compiler.codegen.program import Built
-from graphnn.compiler.dump import Dump, Machine
+from graphnn.compiler import dump as dumps
+from graphnn.compiler.codegen.cuda_program import (
+    DeviceBuilt,
+    build_device_program,
+    options_for,
+    why_host,
+)
+from graphnn.compiler.codegen.program import Target
+from graphnn.compiler.dump import Dump
+from graphnn.compiler.dump_device import target_facts
 from graphnn.compiler.ir.graph import Graph
 from graphnn.compiler.ir.text import print_graph
-from graphnn.compiler.passes.pipeline import Pipeline
+from graphnn.compiler.passes.libraries import LibraryRules
+from graphnn.compiler.passes.narrow import keep_narrow_copies
+from graphnn.compiler.passes.pipeline import Pipeline, default_passes
+from graphnn.compiler.passes.place import HOST, Machine, gpu_machine, place
+from graphnn.compiler.passes.regions import split
 from graphnn.runtime.cpu import jit
+from graphnn.runtime.device import DeviceFacts
 from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.settings import settings
 
-__all__ = ["Recorder", "dump", "inspect_program", "recorder"]
+__all__ = [
+    "Recorder",
+    "cross_compile",
+    "inspect_for",
+    "inspect_program",
+    "recorder",
+    "text_of",
+]
 
-MACHINE = Machine(jit.optimized_ir, jit.assembly)
+MACHINE = dumps.Machine(jit.optimized_ir, jit.assembly)
+FIRST_GPU = "/device:GPU:0"
 
 
 class Program(Protocol):
@@ -28,32 +51,64 @@ class Program(Protocol):
 
     traced: Graph
     pipeline: Pipeline
-    built: Built
+    target: Target
+    built: Any
     executable: Any
 
 
-def inspect_program(program: Program) -> Dump:
-    """All stages of a compiled graph; the passes run again for those between."""
+def inspect_program(program: Program, times: Sequence[float] = ()) -> Dump:
+    """All stages of a compiled graph; the passes run again for those between.
+
+    times: measured seconds of the steps of a program for a GPU, as
+    `program.times(arrays)` gives them.
+    """
     graphs = replace(program.pipeline, callback=None).stages(program.traced)
-    return Dump(graphs, program.built, program.executable.sizes, MACHINE)
+    sizes = program.executable.sizes
+    if not isinstance(program.built, DeviceBuilt):
+        return Dump(graphs, program.built, sizes, MACHINE)
+    facts = program.executable.driver.facts
+    return Dump(graphs, program.built, sizes, None, facts, dict(enumerate(times)))
 
 
-def dump(
-    program: Program,
+def inspect_for(traced: Graph, device: str, sizes: Mapping[str, int] | None = None) -> Dump:
+    """All stages of the program that a traced graph becomes on a GPU; no GPU is needed.
+
+    device: "cuda", or with an architecture: "cuda:sm_80". sizes: values of symbolic sizes. Raises
+    ArgumentError for an unknown device.
+    """
+    facts = target_facts(device)
+    graphs = Pipeline(default_passes("cuda")).stages(traced)
+    return Dump(graphs, cross_compile(graphs[-1][1], facts), sizes or {}, None, facts)
+
+
+def cross_compile(graph: Graph, facts: DeviceFacts, target: Target | None = None) -> DeviceBuilt:
+    """The program of a graph after the passes for the first GPU of a machine.
+
+    facts: of that GPU. target: the machine's processor, for what only that can do.
+    """
+    target = target or Target()
+    graph, _ = keep_narrow_copies(graph)
+    machines = (Machine(HOST), gpu_machine(FIRST_GPU, facts))
+    placement = place(graph, machines, home=FIRST_GPU, host_only=why_host)
+    rules = LibraryRules(tf32=settings.tf32, epilogues=settings.epilogues and target.fuse)
+    graph = split(graph, placement)
+    built = build_device_program(graph, options_for(facts), target.fuse, target, rules)
+    built.placement = placement
+    return built
+
+
+def text_of(
+    found: Dump,
     stage: str = "summary",
     format: str = "text",
     *,
     against: str | None = None,
     kernel: str | None = None,
 ) -> str:
-    """A stage of a compiled graph as text.
+    """A stage of a dump as text; the arguments are those of `Function.dump`.
 
-    stage: "summary", "trace", the name of a pass, "fuse", "memory", "loops", "program", "llvm",
-    "optimized", "asm", or "all". against: an earlier stage, to see only what has changed since.
-    kernel: one kernel (k0, k1, ... or a part of its name) in the form that `stage` names.
     Raises ArgumentError for a stage, kernel or format that does not exist.
     """
-    found = inspect_program(program)
     if format != "text":
         raise ArgumentError(
             f"dump of {found.name}",

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphnn.apply import apply, record
+from graphnn.compiler.ops.core import Identity
+from graphnn.logical import backend_for, device
 from graphnn.ops import elementwise, indexing, linalg, manipulation, reduction
+from graphnn.runtime import devices
 from graphnn.runtime.errors import ShapeError
+from graphnn.state import state
 from graphnn.tensor import Operand, Tensor
 
 # Functions whose first argument is the tensor, under the same name.
@@ -76,12 +81,50 @@ def _copy(self: Operand) -> Tensor:
     return self._tensor()
 
 
+_MOVE = Identity()
+
+
+def _to_device(self: Operand, device_name: Any, /, *, stream: Any = None) -> Tensor:
+    """The tensor on a device, itself if it is there; a gradient goes back through the copy.
+
+    device_name: a name such as "/GPU:0" or "cpu". Raises ArgumentError or DeviceError for a device
+    that is not there.
+
+    >>> graphnn.constant([1.0]).to_device("/CPU:0").device
+    '/device:CPU:0'
+    """
+    backend, tensor = backend_for(device_name), self._tensor()
+    body = tensor._body()
+    if body is None:
+        if tensor.device == backend.name:
+            return tensor
+        with device(backend.name):
+            return apply(_MOVE, tensor)  # type: ignore[no-any-return]
+    if devices.backend_of(body) is backend:
+        return tensor
+    moved = Tensor(devices.move(body, backend))
+    if state.tapes:
+        record(_MOVE, (tensor,), moved)
+    return moved
+
+
+def _cpu(self: Operand) -> Tensor:
+    """The tensor in the memory of the CPU."""
+    return _to_device(self, devices.HOST)
+
+
+def _gpu(self: Operand, gpu_index: int = 0) -> Tensor:
+    """The tensor on a GPU. Raises DeviceError if there is none."""
+    return _to_device(self, f"/device:GPU:{gpu_index}")
+
+
 def install() -> None:
     """Give Tensors and Variables their methods."""
     named: dict[str, Callable[..., Any]] = {f.__name__: f for f in _SAME}
     named |= {name: getattr(elementwise, name) for name in _ELEMENTWISE}
     named |= {"reshape": _reshape, "transpose": _transpose, "flatten": _flatten}
     named |= {"ravel": _flatten, "copy": _copy}
+    named |= {"to_device": _to_device, "cpu": _cpu, "gpu": _gpu}
     for name, function in named.items():
         setattr(Operand, name, function)
     for name, getter in (("T", _transposed), ("mT", _matrix_transposed)):

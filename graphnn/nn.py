@@ -6,7 +6,8 @@ from typing import Any
 
 from graphnn import random
 from graphnn.apply import TENSOR_OPS, apply, cast, convert, promoted
-from graphnn.compiler.ir.types import DEFAULT_FLOAT, is_float
+from graphnn.compiler.ir.types import DEFAULT_FLOAT, bool_, is_float
+from graphnn.compiler.ops import attention as _attention
 from graphnn.compiler.ops import nn as _nn
 from graphnn.compiler.ops import nn_losses as _losses
 from graphnn.compiler.ops import nn_norm as _norm
@@ -40,6 +41,7 @@ __all__ = [
     "batch_normalization",
     "bias_add",
     "compute_average_loss",
+    "dot_product_attention",
     "dropout",
     "elu",
     "embedding_lookup",
@@ -107,6 +109,51 @@ def log_softmax(logits: Any, axis: int = -1, name: Any = None) -> Tensor:
     """
     x = _float(logits)
     return call(_nn.LogSoftmax, (x,), {"axis": one_axis(axis, x.ndim, "log_softmax")})  # type: ignore[no-any-return]
+
+
+def dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    name: Any = None,
+) -> Tensor:
+    """softmax(query key' scale + bias) value for each head (A. Vaswani et al., 2017, equation 1).
+
+    query: (batch, queries, heads, depth); key, value: (batch, keys, heads, depth), where heads may
+    be a divisor of the query's: each then serves several. All three without the batch axis give a
+    result without it. bias: added to the scores; mask: bool, False hides a key; both broadcast to
+    (batch, heads, queries, keys). scale: 1 / sqrt(depth) if None. is_causal: a query sees keys up
+    to its own position. A query that sees no key gets the mean of all values. Returns:
+    (batch, queries, heads, depth of value), in the inputs' common float dtype. Raises ShapeError
+    where shapes do not fit, ArgumentError where the scale has to be given.
+
+    >>> q = graphnn.constant([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+    >>> graphnn.nn.dot_product_attention(q, q, q, is_causal=True).numpy()[0, 0, 0].tolist()
+    [1.0, 0.0]
+    """
+    given = [query, key, value] if bias is None else [query, key, value, bias]
+    q, k, v, *rest = promoted(given, "float")
+    depth = q.shape[-1] if q.ndim else None
+    if scale is None and not isinstance(depth, int):
+        raise ArgumentError(
+            "dot_product_attention",
+            received=f"scale None and a query of shape {q.shape}",
+            expected="a number, where the last axis of the query has no fixed size",
+            fix="give scale=depth ** -0.5",
+        )
+    if mask is not None:
+        rest.append(cast(convert(mask), bool_))
+    flat = q.ndim == 3
+    q, k, v = (TENSOR_OPS.expand_dims(x, axes=(0,)) if flat else x for x in (q, k, v))
+    factor = max(depth or 1, 1) ** -0.5 if scale is None else float(scale)
+    op = {"scale": factor, "causal": bool(is_causal), "bias": bias is not None}
+    op["mask"] = mask is not None
+    out = call(_attention.Attention, (q, k, v, *rest), op)
+    return TENSOR_OPS.squeeze(out, axes=(0,)) if flat else out  # type: ignore[no-any-return]
 
 
 def dropout(

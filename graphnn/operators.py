@@ -1,7 +1,8 @@
 """Python's operators on Tensors and Variables.
 
 `+ - * /` have a fast path for two eager tensors of one dtype, with or without a recording tape;
-everything else goes through promotion and `apply`.
+everything else goes through promotion and `apply`. A `try` around it all, which costs nothing
+unless something fails, leaves one frame of graphnn in the traceback of an error.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from graphnn.compiler.ops.base import REGISTRY, Op
 from graphnn.indexing import getitem
 from graphnn.ops.linalg import matmul
 from graphnn.ops.public import call_op, plain
-from graphnn.runtime import memory
+from graphnn.runtime import devices, memory
+from graphnn.runtime.errors import GraphnnError, hide_own_frames
 from graphnn.state import state
 from graphnn.strings import is_string
 from graphnn.tensor import Operand, Tensor
@@ -33,7 +35,10 @@ def _binary(op: Op) -> Operator:
     def operator(self: Operand, other: Any) -> Any:
         if isinstance(other, _UNKNOWN) and not _is_text(self, other):
             return NotImplemented
-        return call_op(op, (self, other))
+        try:
+            return call_op(op, (self, other))
+        except GraphnnError as error:
+            raise hide_own_frames(error)  # noqa: B904
 
     return operator
 
@@ -42,7 +47,10 @@ def _reflected(op: Op) -> Operator:
     def operator(self: Operand, other: Any) -> Any:
         if isinstance(other, _UNKNOWN) and not _is_text(self, other):
             return NotImplemented
-        return call_op(op, (other, self))
+        try:
+            return call_op(op, (other, self))
+        except GraphnnError as error:
+            raise hide_own_frames(error)  # noqa: B904
 
     return operator
 
@@ -53,7 +61,10 @@ def _is_text(self: Operand, other: Any) -> bool:
 
 def _unary(op: Op) -> Operator:
     def operator(self: Operand) -> Any:
-        return call_op(op, (self,))
+        try:
+            return call_op(op, (self,))
+        except GraphnnError as error:
+            raise hide_own_frames(error)  # noqa: B904
 
     return operator
 
@@ -63,35 +74,40 @@ def _fast(op: Op, ufunc: Any) -> Operator:
     slow = _binary(op)
 
     def operator(self: Tensor, other: Any) -> Any:
-        if type(other) is not Tensor:
-            if (type(other) is not float and type(other) is not int) or state.trace is not None:
-                return slow(self, other)
-            dtype = self._value.dtype
-            if dtype.kind != "f" or type(self._value) is not _ndarray:
-                return slow(self, other)
-            other = constant_of(other, dtype)
-        a, b = self._value, other._value
-        dtype = a.dtype
-        if dtype is not b.dtype or dtype is _bool or state.trace is not None:
-            return slow(self, other)
         try:
-            if a.nbytes >= _BIG and a.shape == b.shape:  # memory that is not returned to the system
-                result = state.quiet(ufunc, a, b, memory.empty(a.shape, dtype))
-            else:
-                result = state.quiet(ufunc, a, b)
-        except Exception:
-            return slow(self, other)  # raises the designed error
-        if type(result) is not _ndarray:
-            result = np.asarray(result)
-        if result.dtype is not dtype:
-            return slow(self, other)
-        out = Tensor(result)
-        for tape in state.tapes:
-            watched = tape.watched
-            if id(self) in watched or id(other) in watched:
-                tape.steps.append((op, (self, other), out))
-                watched.add(id(out))
-        return out
+            if type(other) is not Tensor:
+                if (type(other) is not float and type(other) is not int) or state.trace is not None:
+                    return slow(self, other)
+                dtype = self._value.dtype
+                if dtype.kind != "f" or type(self._value) is not _ndarray:
+                    return slow(self, other)
+                other = constant_of(other, dtype)
+            a, b = self._value, other._value
+            dtype = a.dtype
+            if dtype is not b.dtype or dtype is _bool or state.trace is not None:
+                return slow(self, other)
+            try:
+                if a.nbytes >= _BIG and a.shape == b.shape:  # memory that stays with the process
+                    result = state.quiet(ufunc, a, b, memory.empty(a.shape, dtype))
+                else:
+                    result = state.quiet(ufunc, a, b)
+            except Exception:
+                result = None
+            if type(result) is not _ndarray:
+                if result is None:
+                    return slow(self, other)  # raises the designed error, and that alone
+                result = np.asarray(result)
+            if result.dtype is not dtype:
+                return slow(self, other)
+            out = Tensor(result)
+            for tape in state.tapes:
+                watched = tape.watched
+                if id(self) in watched or id(other) in watched:
+                    tape.steps.append((op, (self, other), out))
+                    watched.add(id(out))
+            return out
+        except GraphnnError as error:
+            raise hide_own_frames(error)  # noqa: B904
 
     return operator
 
@@ -126,7 +142,10 @@ def _dtype(value: Any) -> Any:
 
 
 def _matmul(self: Operand, other: Any) -> Any:
-    return NotImplemented if isinstance(other, _UNKNOWN) else matmul(self, other)
+    try:
+        return NotImplemented if isinstance(other, _UNKNOWN) else matmul(self, other)
+    except GraphnnError as error:
+        raise hide_own_frames(error)  # noqa: B904
 
 
 def _rmatmul(self: Operand, other: Any) -> Any:
@@ -195,8 +214,15 @@ def install() -> None:
     _define(Operand, "divmod", _divmod)
     _define(Operand, "round", _round)
     _define(Operand, "getitem", getitem)
+    devices.on_change.append(_choose_arithmetic)
+    _choose_arithmetic(devices.used)
+
+
+def _choose_arithmetic(has_gpu: bool) -> None:
+    """The quick operators know NumPy arrays only: they are for processes that use no GPU."""
     for python, ufunc in _FAST.items():
-        _define(Tensor, python, _fast(_op(_ARITHMETIC[python]), ufunc))
+        op = _op(_ARITHMETIC[python])
+        _define(Tensor, python, _binary(op) if has_gpu else _fast(op, ufunc))
 
 
 install()

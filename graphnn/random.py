@@ -26,12 +26,13 @@ from graphnn.compiler.ir.types import (
     uint32,
 )
 from graphnn.compiler.ops import random as _ops
+from graphnn.draws import RandomState, following
 from graphnn.ops.public import call
+from graphnn.runtime import devices
 from graphnn.runtime.errors import ArgumentError, DTypeError
 from graphnn.sizes import integer, new_shape, one_axis
 from graphnn.state import init_scope, state
 from graphnn.tensor import Operand, Tensor
-from graphnn.variable import Variable
 
 __all__ = [
     "Generator",
@@ -67,7 +68,8 @@ class Generator:
 
     seed: an integer; None takes one from the system. The state is a Variable, `state`, that
     checkpoints can hold. In `@function` a draw reads and assigns it, so each call goes on with the
-    stream.
+    stream. In a function that a Dataset calls, draws are determined by the dataset's seed, the
+    pass, the element and the generator's seed, and leave the state as it is.
 
     >>> a, b = graphnn.random.Generator(7), graphnn.random.Generator(7)
     >>> bool(graphnn.all(a.normal((3,)) == b.normal((3,))))
@@ -76,10 +78,7 @@ class Generator:
 
     def __init__(self, seed: Any = None) -> None:
         with init_scope():
-            # One stream from which the replicas of a strategy draw in turn.
-            self.state = Variable(
-                _words(seed), trainable=False, name="random_state", synchronization="none"
-            )
+            self.state = RandomState(_words(seed))
         self._lock = threading.Lock()
 
     @classmethod
@@ -102,12 +101,16 @@ class Generator:
             current = self.state._quiet_read()
             self.state.assign(_advanced(current))
             return current
+        draws = state.draws
+        if draws is not None and draws.covers(self.state):
+            words = draws.words(self.state)
+            draws.goes_on(self.state, following(words))
+            return Tensor(words)
         with self._lock:
+            if devices.is_device_array(self.state._buffer):
+                return Tensor(self.state.taken())
             words = self.state._buffer.copy()
-            following = words.copy()
-            following[2] = (int(words[2]) + 1) & _WORD
-            following[3] = (int(words[3]) + (following[2] == 0)) & _WORD
-            self.state._write(following)
+            self.state._write(following(words))
         return Tensor(words)
 
     def split(self, count: int = 1) -> list[Generator]:
@@ -185,7 +188,7 @@ def _bits(words: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _advanced(words: Tensor) -> Tensor:
-    """The state with its 64-bit count raised by one."""
+    """The same in a trace."""
     low = words[2:3]
     carry = TENSOR_OPS.cast(TENSOR_OPS.equal(low, _WORD), dtype="uint32")
     first = constant_of(np.array([0, 0, 1, 0]), uint32)
@@ -196,7 +199,18 @@ def _advanced(words: Tensor) -> Tensor:
 # ---- the global generator, and one for each seed that a call names ---------------------------
 
 _GLOBAL = Generator()
+_GLOBAL.state.is_global = True
 _SEEDED: dict[int, Generator] = {}
+
+
+def _come_home(has_gpu: bool) -> None:
+    """When no GPU is in use any more, the states are on the host again."""
+    for generator in (_GLOBAL, *_SEEDED.values()):
+        if not has_gpu:
+            generator.state._move(devices.host)
+
+
+devices.on_change.append(_come_home)
 
 
 def get_global_generator() -> Generator:
@@ -230,7 +244,9 @@ def _state(seed: Any) -> Tensor:
         return seed.next()
     number = int(integer(seed, "seed"))
     if number not in _SEEDED:
-        _SEEDED[number] = Generator(number)
+        generator = Generator(number)
+        generator.state.born_in = None  # it outlives the pipeline's call that may go on here
+        _SEEDED.setdefault(number, generator)
     return _SEEDED[number].next()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from graphnn import tree
 from graphnn.apply import convert
 from graphnn.compiler.ir.types import DType, as_dtype, describe
+from graphnn.runtime import devices
 from graphnn.runtime.errors import ArgumentError, DTypeError
 from graphnn.strings import dtype_name, is_string_dtype, no_trace, string
 from graphnn.tensor import Operand, Tensor, Traced, raise_leak
@@ -217,6 +218,7 @@ class Walk:
         self.leaves: list[tuple[str, Leaf]] = []
         self.tensors: list[Any] = []
         self.borrowed: set[int] = set()  # positions of arrays that the caller may change later
+        self.backend: Any = None  # where the call runs; None: the CPU, for lack of another wish
 
     def visit(self, path: str, value: Any) -> None:
         """Add a value and what is inside it."""
@@ -229,7 +231,8 @@ class Walk:
             self.leaves.append((path, TensorLeaf(value.shape, value.dtype)))
         elif is_tensor_leaf(value):
             self.borrowed.add(len(self.tensors))
-            self._tensor(path, Tensor(np.asarray(value)), value)
+            array = value if isinstance(value, devices.ARRAYS) else np.asarray(value)
+            self._tensor(path, Tensor(array), value)
         elif is_value(value):
             self.leaves.append((path, value_leaf(value)))
         else:
@@ -238,7 +241,8 @@ class Walk:
     def owned(self) -> list[Tensor]:
         """The tensors, with copies of borrowed arrays."""
         return [
-            Tensor(t._value.copy()) if i in self.borrowed else t for i, t in enumerate(self.tensors)
+            Tensor(devices.duplicate(t._value)) if i in self.borrowed else t
+            for i, t in enumerate(self.tensors)
         ]
 
     def _tensor(self, path: str, tensor: Tensor, value: Any) -> None:
@@ -282,7 +286,8 @@ def _kind(value: Any, pairs: list[tuple[Any, Any]]) -> tuple[str, Hashable]:
 
 def is_tensor_leaf(value: Any) -> bool:
     """Whether an argument becomes an input of the graph."""
-    return isinstance(value, Tensor | TensorSpec | ndarray | np.generic)
+    known = isinstance(value, Tensor | TensorSpec | ndarray | np.generic)
+    return known or isinstance(value, devices.ARRAYS)
 
 
 def is_value(value: Any) -> bool:
@@ -324,7 +329,11 @@ def quick_key(values: Any, arrays: list[Any]) -> tuple[Any, ...]:
         kind = value.__class__
         if kind is Tensor:
             array = value._value
-            if array.__class__ is not ndarray or not array.flags.c_contiguous:
+            if array.__class__ is not ndarray:
+                if not isinstance(array, devices.ARRAYS):
+                    raise NotQuick
+                key.append(array.data.device_id)  # type: ignore[attr-defined]
+            if not array.flags.c_contiguous:
                 raise NotQuick
             arrays.append(array)
             key.append(array.shape)

@@ -27,6 +27,8 @@ class State(threading.local):
     quiet: runs a function with NumPy's floating-point warnings off (20 ns; errstate takes 700).
     strategy: the distribution strategy whose scope is open, or None.
     replica: the replica whose part of a distributed step runs, or None.
+    draws: where random numbers come from in a function that a pipeline calls, or None.
+    device: the backend of the innermost `device` context, or None.
     """
 
     trace: Any = None
@@ -34,6 +36,8 @@ class State(threading.local):
     busy: bool = False
     strategy: Any = None
     replica: Any = None
+    draws: Any = None
+    device: Any = None
 
     def __init__(self) -> None:
         self.quiet: Callable[..., Any] = _quiet_context().run

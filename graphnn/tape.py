@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Any
 
 from graphnn import tree
-from graphnn.apply import TENSOR_OPS, apply, cast, convert, record
+from graphnn.apply import TENSOR_OPS, apply, cast, convert, node_of, record
 from graphnn.compiler.gradients import Step, backpropagate, differentiable
 from graphnn.compiler.ir.types import describe, is_float
 from graphnn.compiler.ops.base import Op
-from graphnn.compiler.ops.core import Gradient, Identity, Input
+from graphnn.compiler.ops.core import CustomGradient, Gradient, Identity, Input
+from graphnn.compiler.passes.gradient import connected
 from graphnn.runtime.errors import ArgumentError, GradientError, ShapeError, StateError, warn_user
 from graphnn.state import mode, state
 from graphnn.tensor import Operand, Tensor, Traced
@@ -248,7 +249,7 @@ class GradientTape:
         for source in sources:
             _check_operand(source, "sources of gradient")
         pairs = _seeds([self._target(t) for t in targets], weights)
-        if any(type(t._value) is Traced for t, _ in pairs):
+        if any(type(t._value) is Traced for t, _ in pairs) and not self._meets():
             found = self._traced_gradient(pairs, sources)
         else:
             steps = [Step(*s) for s in self.steps]
@@ -261,6 +262,10 @@ class GradientTape:
                 for s, g in zip(sources, found, strict=True)
             ]
         return found
+
+    def _meets(self) -> bool:
+        """Whether gradients of other replicas are needed, which only rules that run now can get."""
+        return any(isinstance(s[0], CustomGradient) and s[0].across for s in self.steps)
 
     def _is_source(self, value: Any) -> bool:
         """Whether a value was watched, or computed from watched ones."""
@@ -287,6 +292,10 @@ class GradientTape:
             return [None] * len(sources)
         constants = self._constants()
         targets, seeds = [t for t, _ in pairs], [g for _, g in pairs]
+        if any(type(op) is Gradient for op, _, _ in self.steps):
+            flat = _connected(targets, flat, constants, seeds)
+            if not flat:
+                return [None] * len(sources)
         op = Gradient(targets=len(targets), sources=len(flat), constants=len(constants))
         inputs = (*targets, *flat, *constants, *seeds)
         hidden = self._outputs()
@@ -294,7 +303,7 @@ class GradientTape:
             tape._hidden += [v for v in hidden if id(v) not in tape.watched]
         out = apply(op, *inputs)
         by_id = {id(v): g for v, g in zip(flat, out, strict=True)}
-        return [_total([by_id[id(v)] for v in group]) for group in values]
+        return [_total([by_id[id(v)] for v in group if id(v) in by_id]) for group in values]
 
     def _values_of(self, source: Any, needed: set[Any]) -> list[Tensor]:
         """The tensors that stand for a source, as far as the targets depend on them."""
@@ -335,6 +344,15 @@ def _needed(steps: Steps, targets: Sequence[Any]) -> set[Any]:
         if any(_key(o) in needed and is_float(o.dtype) for o in outs):
             needed.update(_key(i) for i in inputs if is_float(i.dtype))
     return needed
+
+
+def _connected(
+    targets: list[Tensor], sources: list[Tensor], constants: list[Tensor], seeds: list[Tensor]
+) -> list[Tensor]:
+    """The sources that a gradient of gradients reaches: that of 3 * x does not depend on x."""
+    op = Gradient(targets=len(targets), sources=len(sources), constants=len(constants))
+    nodes = [node_of(t, state.trace) for t in (*targets, *sources, *constants, *seeds)]
+    return [s for s, some in zip(sources, connected(op, nodes), strict=True) if some]
 
 
 def _total(gradients: list[Tensor]) -> Tensor | None:

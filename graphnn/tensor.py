@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -11,6 +12,7 @@ import numpy as np
 from graphnn.compiler.ir.graph import Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import DType, bfloat16, describe, is_integer
+from graphnn.runtime import devices
 from graphnn.runtime.errors import ArgumentError, DTypeError, LeakError, TraceError
 from graphnn.state import state
 
@@ -78,7 +80,7 @@ class Traced:
         return self.node.dtype  # type: ignore[no-any-return]
 
 
-class Symbolic:
+class Symbolic(ABC):
     """The body of a tensor that stands for data of a model under construction.
 
     NumPy and all else that looks into it gets a TypeError, and `apply` then asks `record`.
@@ -90,9 +92,9 @@ class Symbolic:
     def __init__(self, dtype: DType) -> None:
         self.dtype = dtype
 
+    @abstractmethod
     def record(self, op: Any, inputs: Sequence[Any]) -> Any:
         """The outputs of an op on inputs of which one has this body."""
-        raise NotImplementedError
 
     def __array__(self, *args: Any, **keywords: Any) -> Any:
         raise TypeError("a symbolic tensor has no numbers")
@@ -148,8 +150,15 @@ class Operand:
         raise TypeError(f"{type(self).__name__} has no value")
 
     def _array(self, what: str) -> np.ndarray[Any, Any]:
-        """The array of the value. Raises TraceError or LeakError for a traced tensor."""
+        """The value as a NumPy array: of a value on a GPU, which is waited for, a copy.
+
+        Raises TraceError or LeakError for a traced tensor.
+        """
         raise TypeError(f"{type(self).__name__} has no array: {what}")
+
+    def _body(self) -> Any:
+        """The array of the value where it is, on the host or a GPU; None while tracing."""
+        raise TypeError(f"{type(self).__name__} has no body")
 
     # ---- leaving the world of tensors ----------------------------------------------------
 
@@ -161,7 +170,10 @@ class Operand:
         >>> graphnn.constant([1.0, 2.0]).numpy()
         array([1., 2.], dtype=float32)
         """
-        return self._array("numpy()").copy()[()]
+        array = self._array("numpy()")
+        if devices.used and devices.is_device_array(self._body()):
+            return array[()]  # a copy already
+        return array.copy()[()]
 
     def item(self) -> Any:
         """The one element as a Python number. Raises ArgumentError unless there is just one."""
@@ -228,6 +240,10 @@ class Operand:
         return function(*inputs, **keywords)
 
     def __dlpack__(self, **keywords: Any) -> Any:
+        body = self._body()
+        if devices.is_device_array(body):
+            body = devices.duplicate(body) if devices.is_guarded(body) else body
+            return body.__dlpack__(**keywords)
         array = self._array("__dlpack__()")
         if array.dtype == bfloat16:
             raise DTypeError(
@@ -239,7 +255,8 @@ class Operand:
         return (array if array.flags.writeable else array.copy()).__dlpack__(**keywords)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)  # kDLCPU
+        body = self._body()
+        return (2, body.data.device_id) if devices.is_device_array(body) else (1, 0)  # CUDA, CPU
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         return sys.modules["graphnn"]
@@ -289,8 +306,15 @@ class Operand:
 
     @property
     def device(self) -> str:
-        """Name of the device that holds the values."""
-        return "cpu"
+        """Full name of the device that holds the values, such as "/device:GPU:0"; for a traced
+        tensor the one that the trace is for.
+
+        >>> graphnn.constant([1.0]).cpu().device
+        '/device:CPU:0'
+        """
+        body = self._body()
+        backend = (state.device or devices.host) if body is None else devices.backend_of(body)
+        return str(backend.name)
 
     def get_shape(self) -> Shape:
         """The shape."""
@@ -299,17 +323,6 @@ class Operand:
     def ref(self) -> Reference:
         """A hashable stand-in that compares by identity, for dictionaries and sets."""
         return Reference(self)
-
-    def to_device(self, device: str, /, *, stream: Any = None) -> Tensor:
-        """The tensor on a device. Raises ArgumentError for a device that is not there."""
-        if str(device).lower().split(":")[0] not in ("cpu", "/cpu"):
-            raise ArgumentError(
-                "to_device",
-                received=f"device {device!r}",
-                expected="'cpu', the only device that is present",
-                fix="leave the tensor where it is",
-            )
-        return self._tensor()
 
 
 _ABOUT_SHAPE = (np.shape, np.ndim, np.size)
@@ -357,7 +370,8 @@ class Tensor(Operand):
 
     __slots__ = ("__weakref__", "_keras_mask", "_value")
 
-    _value: Any  # np.ndarray (read-only if it is a Variable's buffer), Traced or Symbolic
+    # np.ndarray (read-only if it is a Variable's buffer), cupy.ndarray, Traced or Symbolic
+    _value: Any
     _keras_mask: Any  # set by Keras layers only: which time steps are no padding
 
     def __init__(self, value: Any) -> None:
@@ -389,7 +403,7 @@ class Tensor(Operand):
     def _array(self, what: str) -> np.ndarray[Any, Any]:
         value = self._value
         if type(value) is not Traced:
-            return value  # type: ignore[no-any-return]
+            return devices.on_host(value)  # type: ignore[no-any-return]
         if value.trace is not state.trace:
             raise_leak(value)
         raise TraceError(
@@ -399,6 +413,19 @@ class Tensor(Operand):
             expected="a tensor with numbers, which it has only when the compiled program runs",
             fix=WAYS_OUT,
         )
+
+    def _body(self) -> Any:
+        value = self._value
+        return None if type(value) is Traced or isinstance(value, Symbolic) else value
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        value = self._value
+        if not devices.is_device_array(value):
+            raise AttributeError("only a tensor on a GPU has __cuda_array_interface__")
+        if devices.is_guarded(value):  # a Variable's memory, which will change
+            self._value = value = devices.duplicate(value)
+        return value.__cuda_array_interface__  # type: ignore[no-any-return]
 
     def set_shape(self, shape: Any) -> None:
         """Check that the shape fits a pattern in which None stands for any size."""
@@ -420,6 +447,8 @@ class Tensor(Operand):
         tail = f"shape={self.shape}, dtype={name}"
         if type(value) is Traced:
             return f"Tensor({tail}, traced in {value.trace.name!r})"
+        if devices.is_device_array(value):
+            value, tail = devices.on_host(value), f"{tail}, device={self.device!r}"
         if not value.ndim:  # NumPy's printer does not know where numbers of foreign dtypes end
             return f"Tensor({value.item()!r}, {tail})"
         return f"Tensor({value}, {tail})"
@@ -428,7 +457,7 @@ class Tensor(Operand):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        return self if self.is_traced else Tensor(self._value.copy())
+        return self if self.is_traced else Tensor(devices.duplicate(self._value))
 
     def __reduce__(self) -> Any:
         return Tensor, (np.array(self._array("pickling")),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +13,17 @@ from graphnn import tree
 from graphnn.apply import from_node
 from graphnn.compiler.ir.sizes import Size, symbol
 from graphnn.compiler.ir.types import TensorType
-from graphnn.compiler.trace import Trace
+from graphnn.compiler.trace import WISH, Trace
 from graphnn.concrete import ConcreteFunction, Results, dense
+from graphnn.logical import on_backend
+from graphnn.placement import backend_now
 from graphnn.retrace import Retrace, nearest
+from graphnn.runtime import devices
 from graphnn.runtime.errors import (
     ArgumentError,
     ShapeError,
     StateError,
     TraceError,
-    hide_own_frames,
     user_loc,
 )
 from graphnn.signature import (
@@ -198,28 +201,23 @@ class Traces:
     # ---- calling ---------------------------------------------------------------------
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The result of a call; graphnn's frames are left out of a traceback."""
-        try:
-            if not state.busy and self._version == FLAGS.version:
-                arrays: list[Any] = []
-                try:
-                    concrete = self._quick.get(self._key(args, kwargs, arrays))
-                except NotQuick:
-                    concrete = None
-                if concrete is not None:
-                    return concrete.run(arrays)
-            return self._call(args, kwargs)
-        except Exception as error:
-            if state.trace is not None:
-                raise  # the outermost call does it
-            raise hide_own_frames(error)  # noqa: B904
+        """The result of a call."""
+        if not state.busy and self._version == FLAGS.version:
+            arrays: list[Any] = []
+            try:
+                concrete = self._quick.get(self._key(args, kwargs, arrays))
+            except NotQuick:
+                concrete = None
+            if concrete is not None:
+                return concrete.run(arrays)
+        return self._call(args, kwargs)
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any], arrays: list[Any]) -> Any:
-        if not kwargs:
-            return quick_key(args, arrays)
-        ordered = self._parameters.sorted_keywords(kwargs)
-        head = quick_key(args, arrays)
-        return head, tuple(ordered), quick_key(ordered.values(), arrays)
+        key: Any = quick_key(args, arrays)
+        if kwargs:
+            ordered = self._parameters.sorted_keywords(kwargs)
+            key = key, tuple(ordered), quick_key(ordered.values(), arrays)
+        return (key, backend_now().name, state.device is None) if devices.used else key
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if EAGER.on or state.trace is not None:
@@ -253,7 +251,9 @@ class Traces:
             walk = Walk()
             for name, value in bound.arguments.items():
                 walk.visit(name, value)
-            signature = Signature(tuple(walk.leaves), FLAGS.values())
+            if devices.used:
+                walk.backend = _backend_for(walk)
+            signature = Signature(tuple(walk.leaves), _flags(walk.backend))
             group = self._groups.get(signature.group)
             concrete = group.find(signature.shapes) if group is not None else None
             if concrete is None:
@@ -376,7 +376,7 @@ class Traces:
             # As in TensorFlow: a second trace shows whether Variables are created only once.
             trace, results = self._record(signature, walk, bound, False)
         graph = trace.finish(results.nodes)
-        return ConcreteFunction(graph, trace, signature, results.pack())
+        return ConcreteFunction(graph, trace, signature, results.pack(), walk.backend)
 
     def _record(
         self, signature: Signature, walk: Walk, bound: Any, may_create: bool
@@ -384,7 +384,7 @@ class Traces:
         name = self.options.name
         trace = FunctionTrace(name, may_create=may_create)
         try:
-            with mode(trace):
+            with mode(trace), _traced_for(walk.backend):
                 tensors = iter([from_node(n, trace) for n in _arguments(trace, signature)])
                 placed = {n: _placed(value, tensors) for n, value in bound.arguments.items()}
                 call = inspect.BoundArguments(bound.signature, placed)
@@ -418,6 +418,38 @@ class Traces:
         with self._lock:
             self.records, self.concretes = [], []
             self._groups, self._quick = {}, {}
+
+
+def _backend_for(walk: Walk) -> Any:
+    """The device of a call: that of the context, a GPU that holds an argument, or the default GPU;
+    None where it is the host because nothing says otherwise."""
+    if state.device is not None:
+        return state.device
+    for tensor in walk.tensors:
+        value = getattr(tensor, "_value", None)
+        if devices.is_device_array(value):
+            return devices.backend_of(value)
+    backend = backend_now()
+    return None if backend is devices.host and state.draws is None else backend
+
+
+def _flags(backend: Any) -> tuple[tuple[str, Hashable], ...]:
+    """Settings that are part of a signature; the device as well if it is no CPU."""
+    flags = FLAGS.values()
+    on_gpu = backend is not None and backend is not devices.host
+    return (*flags, ("device", backend.name)) if on_gpu else flags
+
+
+@contextmanager
+def _traced_for(backend: Any) -> Iterator[None]:
+    """What a traced function makes eagerly is on its device, which no node has to wish for."""
+    before = WISH.device
+    WISH.device = ""
+    try:
+        with on_backend(backend):
+            yield
+    finally:
+        WISH.device = before
 
 
 def _arguments(trace: Trace, signature: Signature) -> list[Any]:

@@ -8,13 +8,17 @@ from typing import Any, Self
 
 import numpy as np
 
-from graphnn.apply import TENSOR_OPS, convert, from_node, is_number, node_of, type_of
+from graphnn import tree
+from graphnn.apply import TENSOR_OPS, cast, convert, from_node, is_number, node_of, type_of
 from graphnn.compiler.interpret import interpret
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import DType, TensorType, as_dtype, describe, is_float
 from graphnn.compiler.ops.core import Input
-from graphnn.runtime import memory
+from graphnn.logical import on_backend
+from graphnn.placement import backend_now, is_trifle
+from graphnn.runtime import copies, devices, memory
+from graphnn.runtime.cuda import memory as cuda_memory
 from graphnn.runtime.errors import ArgumentError, DTypeError, ShapeError, StateError, TraceError
 from graphnn.state import init_scope, on_create_variable, state
 from graphnn.tensor import Operand, Shape, Tensor, Traced
@@ -22,6 +26,7 @@ from graphnn.tensor import Operand, Shape, Tensor, Traced
 # Grows when a buffer moves: compiled programs look here whether their pointers still hold.
 EPOCH = [0]
 
+_ndarray = np.ndarray
 _MANY_READS = 16  # from here on the list of handed-out tensors is cleaned
 
 
@@ -95,26 +100,53 @@ class Variable(Operand):
         self._handles: list[weakref.ref[Tensor]] = []
         self._version = object()
         self._type = TensorType(tuple(array.shape), array.dtype)
-        self._place(memory.empty(tuple(array.shape), array.dtype))
-        np.copyto(self._buffer, array)
+        if devices.used:
+            self._begin_on(_home_of(array), array)
+        else:
+            self._place(memory.empty(tuple(array.shape), array.dtype))
+            np.copyto(self._buffer, array)
         if state.trace is not None:
             for hook in on_create_variable:
                 hook(self)
 
     # ---- the buffer ----------------------------------------------------------------------
 
-    def _place(self, buffer: np.ndarray[Any, Any]) -> None:
+    def _place(self, buffer: Any) -> None:
+        if (guard := self.__dict__.pop("_guard", None)) is not None:
+            guard()
         self._buffer = buffer
-        view = buffer.view()
-        view.flags.writeable = False  # marks tensors that share memory with a Variable
-        self._view = view
+        if type(buffer) is _ndarray:
+            view = buffer.view()
+            view.flags.writeable = False  # marks tensors that share memory with a Variable
+            self._view = view
+        else:
+            self._view = buffer
+            guard = self.__dict__["_guard"] = weakref.finalize(self, devices.guard(buffer))
+            guard.atexit = False
 
-    def _rebind(self, buffer: np.ndarray[Any, Any]) -> None:
+    def _begin_on(self, backend: Any, array: Any) -> None:
+        """Take memory on a device for the first value."""
+        buffer = backend.empty(tuple(array.shape), array.dtype)
+        backend.copy(buffer, devices.move(array, backend))
+        self._place(buffer)
+        if backend is not devices.host:
+            cuda_memory.note(buffer, f"Variable {self.name!r}")
+
+    def _rebind(self, buffer: Any) -> None:
         """Move to another buffer of the same shape and dtype, whose content is overwritten."""
         self._detach_reads()
-        np.copyto(buffer, self._buffer, casting="no")
+        if type(buffer) is _ndarray and type(self._buffer) is _ndarray:
+            np.copyto(buffer, self._buffer, casting="no")
+        else:
+            backend = devices.backend_of(buffer)
+            backend.copy(buffer, devices.move(self._buffer, backend))
         self._place(buffer)
         EPOCH[0] += 1
+
+    def _move(self, backend: Any) -> None:
+        """Live on another device from now on."""
+        if devices.backend_of(self._buffer) is not backend:
+            self._rebind(backend.empty(self._buffer.shape, self._buffer.dtype))
 
     def _detach_reads(self) -> bool:
         """Before the buffer changes: give tensors that were read a copy. Whether there were any."""
@@ -124,9 +156,10 @@ class Variable(Operand):
         alive = [h for h in (ref() for ref in self._handles) if h is not None]
         self._handles.clear()
         if alive:
-            copy = self._buffer.copy()
+            copy = devices.duplicate(self._buffer) if devices.used else self._buffer.copy()
             for handle in alive:
-                handle._value = copy
+                if handle._value is self._view:  # it has not got memory of its own yet
+                    handle._value = copy
         return bool(alive)
 
     # ---- reading -------------------------------------------------------------------------
@@ -182,7 +215,7 @@ class Variable(Operand):
 
     def _array(self, what: str) -> np.ndarray[Any, Any]:
         if state.trace is None:
-            return self._view
+            return devices.on_host(self._view)  # type: ignore[no-any-return]
         raise TraceError(
             what,
             received=f"Variable {self.name!r} in a trace, where its value is not known yet",
@@ -190,10 +223,13 @@ class Variable(Operand):
             fix="read it outside of the function, or return v.value() from it",
         )
 
+    def _body(self) -> Any:
+        return self._view
+
     @property
     def initial_value(self) -> Tensor:
         """The current value as a tensor of its own (the first one is not kept)."""
-        return Tensor(self._buffer.copy())
+        return Tensor(devices.duplicate(self._buffer))
 
     # ---- writing -------------------------------------------------------------------------
 
@@ -202,8 +238,9 @@ class Variable(Operand):
     ) -> Variable:
         """Set the value, in place. Returns the Variable.
 
-        value: a tensor of the same dtype, or numbers and arrays that can be cast to it. Raises
-        ShapeError or DTypeError if it does not fit; then nothing has changed.
+        value: a tensor of the same dtype, or numbers and arrays that can be cast to it (no float
+        to an integer). Raises ShapeError or DTypeError if it does not fit; then nothing has
+        changed.
         """
         if state.trace is not None:
             self._traced_assign(self._fitting(value, "assign"))
@@ -231,6 +268,13 @@ class Variable(Operand):
             self._traced_assign(getattr(TENSOR_OPS, name)(self._quiet_read(), change))
             return self
         array = self._fitting_array(delta, subject, stretch=True)
+        if devices.used and not (type(array) is type(self._buffer) is _ndarray):
+            backend = devices.backend_of(self._buffer)
+            value = self._brought(array, backend, f"the change of Variable {self.name!r}")
+            with on_backend(backend):
+                changed = getattr(TENSOR_OPS, name)(Tensor(self._buffer), Tensor(value))
+            self._write(changed._value)
+            return self
         self._detach_reads()
         state.quiet(ufunc, self._buffer, array, self._buffer)
         return self
@@ -238,7 +282,19 @@ class Variable(Operand):
     def _write(self, array: Any) -> None:
         """Put an array of the right shape and dtype into the buffer."""
         self._detach_reads()
-        np.copyto(self._buffer, array)
+        if devices.used and not (type(array) is type(self._buffer) is _ndarray):
+            backend = devices.backend_of(self._buffer)
+            value = self._brought(array, backend, f"the new value of Variable {self.name!r}")
+            backend.copy(self._buffer, value)
+        else:
+            np.copyto(self._buffer, array)
+
+    def _brought(self, array: Any, backend: Any, what: str) -> Any:
+        """An array on the Variable's device; the copy is written down."""
+        source = devices.backend_of(array)
+        if source is not backend and not is_trifle(array):
+            copies.note(what, array.nbytes, source.name, backend.name)
+        return devices.move(array, backend)
 
     def _traced_assign(self, value: Tensor) -> None:
         trace = state.trace
@@ -253,17 +309,23 @@ class Variable(Operand):
 
     def _fitting(self, value: Any, subject: str, stretch: bool = False) -> Tensor:
         """A value as a tensor of this dtype whose shape fits."""
-        tensor = convert(value, self.dtype if _is_castable(value, self.dtype) else None)
+        tensor = self._of_my_dtype(value)
         self._check(type_of(tensor), subject, stretch)
         return tensor
+
+    def _of_my_dtype(self, value: Any) -> Tensor:
+        """A value as a tensor, of this dtype if it may be cast to it."""
+        return convert(value, self.dtype if _is_castable(value, self.dtype) else None)
 
     def _fitting_array(self, value: Any, subject: str, stretch: bool = False) -> Any:
         if isinstance(value, Tensor) and type(value._value) is not Traced:
             self._check(TensorType(value._value.shape, value._value.dtype), subject, stretch)
             return value._value
-        return self._fitting(value, subject, stretch)._array(subject)
+        tensor = self._fitting(value, subject, stretch)
+        body = tensor._body()
+        return tensor._array(subject) if body is None else body
 
-    def _check(self, type: TensorType, subject: str, stretch: bool) -> None:
+    def _check_dtype(self, type: TensorType, subject: str) -> None:
         if type.dtype != self.dtype:
             raise DTypeError(
                 f"{subject} of Variable {self.name!r}",
@@ -271,6 +333,9 @@ class Variable(Operand):
                 expected=f"dtype {self.dtype.name}",
                 fix=f"cast the value first, e.g. graphnn.cast(x, {self.dtype.name!r})",
             )
+
+    def _check(self, type: TensorType, subject: str, stretch: bool) -> None:
+        self._check_dtype(type, subject)
         if type.shape != self._buffer.shape and not (stretch and _stretches(type, self._type)):
             raise ShapeError(
                 f"{subject} of Variable {self.name!r}",
@@ -289,12 +354,21 @@ class Variable(Operand):
         if updates is None:
             sparse, updates = sparse.indices, sparse.values
         index = convert(sparse)
-        values = convert(updates, self.dtype)
+        values = self._updates(updates)
         wanted = (*index.shape, *self.shape[1:])
         if tuple(values.shape) != wanted:
             values = TENSOR_OPS.broadcast_to(values, shape=wanted)
         base = self._quiet_read()
         return self.assign(TENSOR_OPS.scatter(base, index, values, axes=(0,), at=0, mode=mode))
+
+    def _updates(self, updates: Any) -> Tensor:
+        """Updates of rows as a tensor of this dtype; a tensor is cast too, but no float to an
+        integer."""
+        tensor = self._of_my_dtype(updates)
+        if _kind_of(tensor) <= _kind_of(self):
+            return cast(tensor, self.dtype)
+        self._check_dtype(type_of(tensor), "an update of rows")
+        return tensor
 
     def scatter_update(self, sparse_delta: Any, updates: Any = None) -> Variable:
         """Set rows: v[indices] = updates. Takes IndexedSlices, or indices and updates.
@@ -315,7 +389,7 @@ class Variable(Operand):
         """Subtract from rows. Arguments as in `scatter_update`."""
         if updates is None:
             sparse_delta, updates = sparse_delta.indices, sparse_delta.values
-        return self._scatter(sparse_delta, TENSOR_OPS.negative(convert(updates, self.dtype)), "add")
+        return self._scatter(sparse_delta, TENSOR_OPS.negative(self._updates(updates)), "add")
 
     def scatter_mul(self, sparse_delta: Any, updates: Any = None) -> Variable:
         """Multiply rows. Arguments as in `scatter_update`."""
@@ -330,7 +404,7 @@ class Variable(Operand):
         return self._scatter(sparse_delta, updates, "min")
 
     def _scatter_nd(self, indices: Any, updates: Any, mode: str) -> Variable:
-        base, values = self._quiet_read(), convert(updates, self.dtype)
+        base, values = self._quiet_read(), self._updates(updates)
         return self.assign(TENSOR_OPS.scatter_nd(base, convert(indices), values, mode=mode))
 
     def scatter_nd_update(self, indices: Any, updates: Any) -> Variable:
@@ -348,7 +422,7 @@ class Variable(Operand):
 
     def scatter_nd_sub(self, indices: Any, updates: Any) -> Variable:
         """Subtract from elements or slices. Arguments as in `scatter_nd_update`."""
-        negative = TENSOR_OPS.negative(convert(updates, self.dtype))
+        negative = TENSOR_OPS.negative(self._updates(updates))
         return self._scatter_nd(indices, negative, "add")
 
     # ---- the rest ------------------------------------------------------------------------
@@ -357,17 +431,30 @@ class Variable(Operand):
         text = f"shape={self.shape}, dtype={self.dtype.name}"
         if state.trace is not None:
             return f"<Variable {self.name!r} {text}>"
-        return f"<Variable {self.name!r} {text}, value={self._buffer!s}>"
+        value = self._buffer
+        if type(value) is not _ndarray:
+            value, text = devices.on_host(value), f"{text}, device={self.device!r}"
+        return f"<Variable {self.name!r} {text}, value={value!s}>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
-        copy = Variable(
-            self._buffer.copy(), self.trainable, name=self.name, constraint=self.constraint
-        )
+        with on_backend(devices.backend_of(self._buffer) if devices.used else None):
+            copy = Variable(
+                Tensor(self._buffer), self.trainable, name=self.name, constraint=self.constraint
+            )
         memo[id(self)] = copy
         return copy
 
     def __reduce__(self) -> Any:
-        return _restore, (np.array(self._buffer), self.trainable, self.name, self.constraint)
+        value = np.array(devices.on_host(self._buffer))
+        return _restore, (value, self.trainable, self.name, self.constraint)
+
+
+def _home_of(array: Any) -> Any:
+    """Where a new Variable lives: on the device of the context, else on the GPU on which its value
+    is, else on the default device."""
+    if state.device is None and devices.is_device_array(array):
+        return devices.backend_of(array)
+    return backend_now()
 
 
 def _restore(array: Any, trainable: bool, name: str, constraint: Any) -> Variable:
@@ -382,12 +469,27 @@ def _apart(node: Node, trace: Any) -> Node:
 
 
 def _is_castable(value: Any, dtype: DType) -> bool:
-    """Whether a value takes the Variable's dtype: numbers, lists, and arrays of the same kind."""
+    """Whether a value takes the Variable's dtype: numbers, lists, and arrays of the same kind.
+
+    Numbers lose nothing by it: a float does not become an integer, nor an integer a bool.
+    """
     if isinstance(value, Operand):
         return False
-    if is_number(value) or not hasattr(value, "dtype"):
+    if is_float(dtype):
         return True
-    return is_float(dtype) or np.can_cast(value.dtype, dtype, "same_kind")
+    if hasattr(value, "dtype") and not is_number(value):
+        return np.can_cast(value.dtype, dtype, "same_kind")
+    return all(_kind_of(leaf) <= _KINDS[dtype.kind] for leaf in tree.flatten(value))
+
+
+_KINDS = {"b": 0, "i": 1, "u": 1}
+
+
+def _kind_of(number: Any) -> int:
+    """0 for bools, 1 for integers (and what is no number), 2 for floats."""
+    if hasattr(number, "dtype"):
+        return 2 if is_float(number.dtype) else _KINDS.get(number.dtype.kind, 2)
+    return 2 if isinstance(number, float) else int(type(number) is not bool)
 
 
 def _stretches(type: TensorType, to: TensorType) -> bool:
@@ -443,6 +545,7 @@ def _evaluated(tensor: Tensor) -> Any:
         )
     sources = [known[n] for n in inputs]
     arrays = [s._buffer if isinstance(s, Variable) else s._value for s in sources]
+    arrays = list(map(devices.on_host, arrays))
     outputs, _ = state.quiet(interpret, Graph("initial value", tuple(inputs), (node,)), arrays)
     return outputs[0]
 

@@ -19,7 +19,8 @@ class DeviceFacts:
     """What schedules depend on.
 
     name: for people. capability: (major, minor). multiprocessors: their number. shared_bytes: what
-    one block may have when it asks for it. memory_bytes: of the device.
+    one block may have when it asks for it. memory_bytes: of the device. bandwidth: bytes per second
+    of its memory. launch: seconds of a kernel within a graph. flops: of products, per second.
 
     >>> DeviceFacts().architecture
     'sm_90'
@@ -30,6 +31,9 @@ class DeviceFacts:
     multiprocessors: int = 132
     shared_bytes: int = 227 << 10
     memory_bytes: int = 80 << 30
+    bandwidth: float = 3.35e12
+    launch: float = 1.1e-6
+    flops: float = 5e13
 
     @property
     def architecture(self) -> str:
@@ -62,22 +66,81 @@ class KernelRun:
 
 
 @dataclass(frozen=True)
-class ProductRun:
-    """A step that multiplies matrices, row-major: c = op(a) @ op(b), `len(offsets)` times.
+class Epilogue:
+    """What a product does to its result c before it is stored, in this order.
 
-    offsets: where the matrices of each product begin, in elements of a, b and c. stride: the
-    distance from one product to the next where it is always the same, else None.
+    bias: a vector is added to each row. residual: a matrix that lies as the result is added.
+    activation: "relu" or "gelu" (by tanh) is applied, "" is none. keeps: what the gradient of the
+    activation needs is stored too: a bit for each element, set where it is positive, rows padded to
+    a multiple of 128 bits, or the values before gelu. slope: "relu" or "gelu": the result is
+    multiplied by its derivative, from what was kept. sums: "a", "b" or "c": the sums over the rows
+    of that matrix, as it is stored, are given out too.
+    """
+
+    bias: bool = False
+    residual: bool = False
+    activation: str = ""
+    keeps: bool = False
+    slope: str = ""
+    sums: str = ""
+
+
+@dataclass(frozen=True)
+class ProductRun:
+    """A step that multiplies matrices, row-major: c = op(a) @ op(b).
+
+    leading: elements from one row of a, b and c, as stored, to the next. offsets: where the
+    matrices of each call begin, in elements. batch, stride: matrices of one call and the distance
+    from one to the next. dtype: of a and b; result: of c. tf32: whether float32 may be cut to 10
+    bits. operands: positions in the step's buffers of a, b and c, then of what the epilogue needs:
+    bias, residual, what is kept, sums.
     """
 
     m: int
     n: int
     k: int
     transpose: tuple[bool, bool]
-    offsets: tuple[tuple[int, int, int], ...]
-    stride: tuple[int, int, int] | None = None
+    leading: tuple[int, int, int]
+    offsets: tuple[tuple[int, int, int], ...] = ((0, 0, 0),)
+    batch: int = 1
+    stride: tuple[int, int, int] = (0, 0, 0)
+    dtype: str = "float32"
+    result: str = "float32"
+    tf32: bool = False
+    epilogue: Epilogue = Epilogue()
+    operands: tuple[int, ...] = (0, 1, 2)
 
 
-StepRun = KernelRun | ProductRun | None  # None: a call back to the host
+@dataclass(frozen=True)
+class StridedTensor:
+    """A tensor of a library call: offset and strides in elements of its buffer."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class AttentionRun:
+    """A step that computes softmax(q k' scale) v, or its gradients.
+
+    tensors: q, k, v, out and stats, of shape (batch, heads, time, depth); stats are the logarithms
+    of the sums of the softmax. backward: then follow g, dq, dk and dv, and only the last three are
+    written. causal: a query sees keys up to its own position. operands: positions in the step's
+    buffers, one for each tensor.
+    """
+
+    tensors: tuple[StridedTensor, ...]
+    scale: float
+    causal: bool
+    backward: bool
+    operands: tuple[int, ...]
+
+
+LibraryRun = ProductRun | AttentionRun
+StepRun = KernelRun | ProductRun | AttentionRun | None  # None: a call back to the host
 
 
 @dataclass(frozen=True)
@@ -101,6 +164,11 @@ class DeviceProgram:
     entries: tuple[str, ...] = field(default=())
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The prelude and the text of each kernel."""
+        return (self.prelude, *(text for _, text in self.program.modules))
+
+    @property
     def text(self) -> str:
         """The whole CUDA C text."""
-        return "\n".join([self.prelude, *(text for _, text in self.program.modules)])
+        return "\n".join(self.texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import os
 import sys
@@ -18,7 +19,8 @@ _OWN = tuple(
     str(Path(__file__).resolve().parent.parent / part) + os.sep
     for part in ("graphnn", "compiler", "runtime")
 )
-_STARTER = os.path.abspath(threading.__file__)  # its frames are at the bottom of each thread
+# Frames of these are between ours and the user's, at the bottom of each thread and in each `with`.
+_BETWEEN = frozenset(os.path.abspath(str(m.__file__)) for m in (threading, contextlib))
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def is_own_file(filename: str) -> bool:
     if filename.startswith("<"):
         return filename.startswith(("<frozen", "<string>"))
     path = os.path.abspath(filename)
-    return path.startswith(_OWN) or path == _STARTER
+    return path.startswith(_OWN) or path in _BETWEEN
 
 
 _layer_path: Callable[[], str] = lambda: ""  # noqa: E731
@@ -164,6 +166,10 @@ class OutOfRangeError(GraphnnError, IndexError):
 
 class CheckError(GraphnnError, ArithmeticError):
     """A runtime check (finite numbers, assertion, division) that failed."""
+
+
+class DivisionError(CheckError, ZeroDivisionError):
+    """An integer divided by zero, in eager and in compiled code."""
 
 
 class GradientError(GraphnnError, ValueError):

@@ -20,7 +20,8 @@ class Slot:
     """One piece of memory.
 
     role: "input" (given by the caller), "output" (fresh for each call), "temp" (in the arena) or
-    "constant". label: for people. loc: the user's line that made it.
+    "constant"; "host" in a program for a GPU: a value that stays in the host's memory. label: for
+    people. loc: the user's line that made it. host: whether an input is in the host's memory.
     """
 
     index: int
@@ -29,6 +30,7 @@ class Slot:
     shape: tuple[Any, ...]
     label: str = ""
     loc: Loc | None = None
+    host: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Step:
     kernel: name of the native function ("" for a host call). starts, finishes: whether the kernel
     has functions to run before and after its parts. symbols: sizes it reads, in order.
     host: function(arrays, sizes by name) -> arrays for a call back; inputs and outputs are its
-    slots. nodes: what it computes, in words, for people.
+    slots. region: the program that the host runs instead; `host` then gives its inputs.
+    title: what it computes, in words, for people.
     """
 
     kernel: str
@@ -67,6 +70,7 @@ class Step:
     outputs: tuple[int, ...] = ()
     title: str = ""
     locs: tuple[Loc, ...] = ()
+    region: Program | None = None
 
 
 @dataclass(frozen=True)

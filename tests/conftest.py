@@ -3,9 +3,10 @@
 import difflib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,9 @@ os.environ.setdefault(
 
 # NumPy's products in one thread each: several test processes would fight for the cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# New tensors are on the CPU, also on a machine with a GPU: what tests a GPU says so.
+os.environ.setdefault("GRAPHNN_DEVICE", "cpu")
 
 # Every graph that any test compiles is verified in full after each pass.
 os.environ.setdefault("GRAPHNN_VERIFY", "2")
@@ -32,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("GRAPHNN_STAND_IN_GPU", "") not in ("", "0"):
+        # A whole run on the emulated GPU, as the default device; "lazy": work waits for a wait.
+        os.environ["GRAPHNN_DEVICE"] = "gpu:0"
+        from tests.cuda import stand_in
+
+        stand_in.install(lazy=os.environ["GRAPHNN_STAND_IN_GPU"] == "lazy")
     if importlib.util.find_spec("hypothesis") is None:
         return
     from hypothesis import settings
@@ -59,6 +69,17 @@ def no_gpu() -> str:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"no CUDA GPU: {error}"
     return "" if count else "no CUDA GPU in this machine"
+
+
+@pytest.fixture
+def emulated_gpu() -> Iterator[Any]:
+    """The emulated GPU (see tests/cuda/stand_in) for one test, with its counters and modes."""
+    from tests.cuda import stand_in
+
+    if reason := stand_in.why_not():
+        pytest.skip(reason)
+    with stand_in.emulated() as gpu:
+        yield gpu
 
 
 @pytest.fixture

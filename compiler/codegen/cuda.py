@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass, replace
 
 from graphnn.compiler.codegen.cuda_flat import flat_kernel
+from graphnn.compiler.codegen.cuda_grid import grid_kernel, grid_of
+from graphnn.compiler.codegen.cuda_long import long_kernel
 from graphnn.compiler.codegen.cuda_plan import Options
 from graphnn.compiler.codegen.cuda_prelude import PRELUDE
 from graphnn.compiler.codegen.cuda_printer import Rule, Scheduled
@@ -42,6 +44,11 @@ class CudaText:
     has_start: bool = False
     has_finish: bool = False
 
+    @property
+    def digest(self) -> str:
+        """What equal kernels share."""
+        return self.name.rpartition("_")[2]
+
 
 def print_cuda(lowered: Lowered, kind: str, options: Options) -> tuple[Lowered, CudaText]:
     """The text of a lowered group, and the group with the memory that this schedule uses.
@@ -71,7 +78,11 @@ def _schedule(lowered: Lowered, kind: str, options: Options) -> Scheduled:
     crossed = crossed_loads(kernel)
     if crossed:
         return tile_kernel(kernel, crossed)
-    return row_kernel(kernel, lowered.scratch, options)
+    grid = grid_of(kernel, set(lowered.scratch))
+    if grid:
+        return grid_kernel(grid, options)
+    long = long_kernel(kernel, lowered.scratch, options)
+    return long or row_kernel(kernel, lowered.scratch, options)
 
 
 def _digest(done: Scheduled) -> str:

@@ -15,7 +15,13 @@ from graphnn.compiler.codegen.cuda_printer import (
     parameters,
 )
 from graphnn.compiler.codegen.cuda_scalar import monoid, stored_type
-from graphnn.compiler.codegen.cuda_span import Span, SpanPrinter, choose_width, places
+from graphnn.compiler.codegen.cuda_span import (
+    Span,
+    SpanPrinter,
+    choose_width,
+    packs_under_way,
+    places,
+)
 from graphnn.compiler.codegen.cuda_split import finish_entry
 from graphnn.compiler.codegen.loops import PART, Kernel, Loop, Reset, Store
 from graphnn.compiler.codegen.scalar import Accumulator
@@ -35,21 +41,22 @@ def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
     totals = bool(kernel.enter)
     threads = TOTAL_THREADS if totals else THREADS
     joins = not (totals or kernel.start or kernel.checks)
+    turns = packs_under_way(kernel.body, var, widths, var) if widths.width > 1 else 1
     if not joins:
-        printer.line("const idx block = blockIdx.x, blocks = gridDim.x;")
-    printer.line(f"const idx thread = block * {threads} + threadIdx.x;")
+        printer.line(f"const idx block = blockIdx.x{', blocks = gridDim.x' if totals else ''};")
     name_part(printer, bool(kernel.leave))
+    _lanes(printer, threads, totals, turns)
     printer.statements(kernel.enter)
     if var.extent != 0:
         if widths.width > 1:
             printer.line(f"const idx packed = rows / {widths.width} * {widths.width};")
-        lanes, unroll = f"blocks * {threads}", 4 if totals else 0
-        span = Span(var, "rows", "thread", lanes, widths.width, unroll=unroll)
+        lanes = f"blocks * {threads}" if totals else str(threads)
+        span = Span(var, "rows", "thread", lanes, widths.width, under_way=turns, once=not totals)
         printer.span(span, kernel.body)
     totals_end(printer, kernel, threads)
-    text, rules = _entries(printer, kernel, joins, threads)
+    text, rules = _entries(printer, kernel, joins, threads, options.parts)
     many = _many(kernel) if joins else ""
-    per_block = THREADS * widths.width
+    per_block = THREADS * widths.width * turns
     blocks = ceil_div(var.extent, per_block)
     if totals:
         blocks = options.parts if kernel.parts else 1
@@ -58,16 +65,26 @@ def flat_kernel(kernel: Kernel, options: Options) -> Scheduled:
     return Scheduled(text, tuple(rules), kernel.buffers, inplace, many=many)
 
 
-def _entries(printer: Printer, kernel: Kernel, joins: bool, threads: int) -> tuple[str, list[Rule]]:
+def _lanes(printer: Printer, threads: int, totals: bool, turns: int) -> None:
+    """The thread's number: its first pack, and its single element."""
+    if totals or turns == 1:
+        printer.line(f"const idx thread = block * {threads} + threadIdx.x;")
+    else:  # a block has neighbouring packs
+        printer.line(f"const idx thread = block * {threads * turns} + threadIdx.x;")
+
+
+def _entries(
+    printer: Printer, kernel: Kernel, joins: bool, threads: int, parts: int
+) -> tuple[str, list[Rule]]:
     params = parameters(kernel, kernel.buffers)
     if not joins:
         text = entry("@K@", params, threads, printer.lines)
-        return (text, []) if not kernel.parts else _with_finish(text, kernel)
-    body = ", ".join([*params, "idx block", "idx blocks"])
+        return (text, []) if not kernel.parts else _with_finish(text, kernel, parts)
+    body = ", ".join([*params, "idx block"])
     given = ", ".join(arguments(kernel, kernel.buffers))
     inside = "\n".join(printer.lines)
     text = f"static DEVICE void @K@_rows({body}) {{\n{inside}\n}}\n"
-    call = f"  @K@_rows({given}, blockIdx.x, gridDim.x);"
+    call = f"  @K@_rows({given}, blockIdx.x);"
     return text + entry("@K@", params, THREADS, [call]), []
 
 
@@ -83,7 +100,7 @@ def _many(kernel: Kernel) -> str:
         for k, b in enumerate(kernel.buffers)
     ]
     sizes = arguments(kernel, ())[1:]
-    given = ", ".join([*words, "(idx)own[1]", *sizes, "block - (idx)own[0]", "blocks"])
+    given = ", ".join([*words, "(idx)own[1]", *sizes, "block - (idx)own[0]"])
     lines = [
         "  const idx block = blockIdx.x;",
         "  idx low = 0, high = segments - 1;  // the last segment that begins at or before block",
@@ -92,7 +109,6 @@ def _many(kernel: Kernel) -> str:
         f"    if (table[middle * {width}] <= block) low = middle; else high = middle - 1;",
         "  }",
         f"  const i64* own = table + low * {width};",
-        f"  const idx blocks = (idx)(own[{width}] - own[0]);",
         f"  @K@_rows({given});",
     ]
     symbols = parameters(kernel, ())[1:]
@@ -100,8 +116,8 @@ def _many(kernel: Kernel) -> str:
     return entry("@K@_many", params, THREADS, lines)
 
 
-def _with_finish(text: str, kernel: Kernel) -> tuple[str, list[Rule]]:
-    finish, rule = finish_entry(kernel, kernel.buffers)
+def _with_finish(text: str, kernel: Kernel, parts: int) -> tuple[str, list[Rule]]:
+    finish, rule = finish_entry(kernel, kernel.buffers, parts)
     return text + finish, [rule]
 
 

@@ -13,6 +13,7 @@ from graphnn.compiler.codegen.cuda_span import (
     Residents,
     Widths,
     choose_width,
+    hangs_on,
     is_neighbour,
     places,
     unguarded_loads,
@@ -28,7 +29,7 @@ from graphnn.compiler.codegen.loops import (
     walk,
 )
 from graphnn.compiler.codegen.scalar import Buffer, Scalar, expressions
-from graphnn.compiler.ir.sizes import Var, atoms
+from graphnn.compiler.ir.sizes import Var
 
 THREADS = 256
 WARP = 32
@@ -36,6 +37,7 @@ SUM_THREADS = 512  # of kernels with sums of columns: their blocks are few
 MOST_LANES = 512
 PACKS_A_LANE = 2  # of rows that are too long for a warp
 MOST_PACKS = 8  # of a warp's lane
+CROWDED = 32  # elements in registers above which sums of columns go to shared memory
 CHUNK_PACKS = 4  # packs a lane takes of a row that is split over blocks
 
 
@@ -46,14 +48,17 @@ class Options:
     parts: blocks of a kernel with results over all rows. shared: bytes of shared memory that a
     block may have. registers: elements of rows that one thread keeps in registers. packs_from:
     elements of a loop from which on packs of 16 bytes pay. sorted_from: updates of a scatter from
-    which on they are sorted by place.
+    which on they are sorted by place. most_bins: places up to which each has a counter of its own.
+    long_from: columns from which on several blocks share a row, if rows are few.
     """
 
     parts: int = 264
     shared: int = 226 << 10
     registers: int = 64
-    packs_from: int = 4096
-    sorted_from: int = 16384
+    packs_from: int = 2
+    sorted_from: int = 4096
+    most_bins: int = 1 << 17
+    long_from: int = 1 << 16
 
 
 @dataclass
@@ -61,7 +66,9 @@ class Plan:
     """How the rows of a kernel are worked on.
 
     lanes: of a row's team. threads: of a block. chunked: whether blocks share a row. registers:
-    whether what stays on the chip is in registers. shared: bytes of dynamic shared memory.
+    whether what stays on the chip is in registers. crowded: whether that is so much that only one
+    block fits a multiprocessor. piece: columns of a block, if several share a row. shared: bytes
+    of dynamic shared memory.
     """
 
     kernel: Kernel
@@ -72,6 +79,8 @@ class Plan:
     threads: int
     chunked: bool = False
     registers: bool = False
+    crowded: bool = False
+    piece: int = 0
     shared: int = 0
     residents: Residents = field(default_factory=Residents)
 
@@ -93,16 +102,16 @@ class Plan:
     @property
     def chunk(self) -> int:
         """Columns of a chunk."""
-        return self.lanes * self.widths.width * CHUNK_PACKS
+        return self.piece or self.lanes * self.widths.width * CHUNK_PACKS
 
 
 def make_plan(kernel: Kernel, scratch: set[Buffer], options: Options) -> Plan:
     """The plan of a kernel with loops over columns; its `kernel` may compute values again."""
     loops = [s for s in kernel.body if isinstance(s, Loop)]
-    kept = _kept(loops, scratch)
+    kept = kept_rows(loops, scratch)
     if not isinstance(loops[0].var.extent, int):  # its rows may be too long to keep
-        return _frame(recompute(kernel, set(kept)), loops, scratch, 0)
-    plan = _frame(kernel, loops, scratch, options.registers)
+        return frame(recompute(kernel, set(kept)), loops, scratch, 0)
+    plan = frame(kernel, loops, scratch, options.registers)
     if _is_map(kernel):
         return plan
     staged = _read_again(kernel, scratch)
@@ -115,7 +124,7 @@ def make_plan(kernel: Kernel, scratch: set[Buffer], options: Options) -> Plan:
     return plan
 
 
-def _frame(kernel: Kernel, loops: list[Loop], scratch: set[Buffer], registers: int) -> Plan:
+def frame(kernel: Kernel, loops: list[Loop], scratch: set[Buffer], registers: int) -> Plan:
     """Teams and packs, by the length of the rows and by what lies beside each other."""
     var = loops[0].var
     cols, simple = var.extent, _is_map(kernel)
@@ -123,7 +132,9 @@ def _frame(kernel: Kernel, loops: list[Loop], scratch: set[Buffer], registers: i
     widths = choose_width(found, var, aligned_only=False)
     if isinstance(cols, int) and not _worth_packing(cols, widths):
         widths = Widths(1)
-    arrays = len(_kept(loops, scratch)) + len(_read_again(kernel, scratch)) + len(combines(kernel))
+    arrays = (
+        len(kept_rows(loops, scratch)) + len(_read_again(kernel, scratch)) + len(combines(kernel))
+    )
     lanes = _lanes(cols, widths.width, simple, arrays, registers)
     threads = max(lanes, SUM_THREADS if combines(kernel) else THREADS)
     one_go = isinstance(cols, int) and cols <= lanes * widths.width * 2 * CHUNK_PACKS
@@ -136,7 +147,8 @@ def _worth_packing(cols: int, widths: Widths) -> bool:
     return cols >= 8 * widths.width
 
 
-def _kept(loops: list[Loop], scratch: set[Buffer]) -> list[Buffer]:
+def kept_rows(loops: list[Loop], scratch: set[Buffer]) -> list[Buffer]:
+    """Scratch rows that sweeps store."""
     stored = [s.buffer for loop in loops for s in loop.body if isinstance(s, Store)]
     return [b for b in dict.fromkeys(stored) if b in scratch]
 
@@ -167,7 +179,7 @@ def _read_again(kernel: Kernel, scratch: set[Buffer]) -> list[Place]:
     for loop in (s for s in kernel.body if isinstance(s, Loop)):
         own = [x.attrs for s in loop.body for x in unguarded_loads(scalars(s))]
         for buffer, linear in dict.fromkeys(own):
-            varies = row is None or row in atoms(linear)
+            varies = row is None or hangs_on(linear, row)
             if buffer not in scratch and varies and is_neighbour(linear, loop.var):
                 count[buffer, linear] = count.get((buffer, linear), 0) + 1
     return [place for place, times in count.items() if times > 1]
@@ -189,17 +201,18 @@ def _choose_residents(
     wanted += [(found.staged, p, p[0].dtype, f"r{k}") for k, p in enumerate(same_residue)]
     wanted += [(found.kept, b, b.dtype, b.name) for b in kept]
     pad = "pad" if plan.head else ""
+    elements = rows * plan.packs * plan.widths.width
+    plan.crowded = plan.registers and elements > CROWDED
     for table, key, dtype, name in wanted:
-        if plan.registers:
-            table[key] = Resident(name, dtype, True)
-            if table is found.sums and plan.teams > 1:
-                plan.shared += plan.teams * row_length(plan, dtype) * dtype.itemsize
-            continue
+        is_sum = table is found.sums
         nbytes = plan.teams * row_length(plan, dtype) * dtype.itemsize
-        if plan.shared + nbytes <= options.shared:
+        moved = is_sum and plan.crowded and plan.shared + nbytes <= options.shared
+        if plan.registers and not moved:
+            table[key] = Resident(name, dtype, True)
+            plan.shared += nbytes if is_sum and plan.teams > 1 else 0
+        elif plan.shared + nbytes <= options.shared:
             plan.shared += nbytes
-            own_pad = "" if table is found.sums else pad
-            table[key] = Resident(name, dtype, False, own_pad)
+            table[key] = Resident(name, dtype, False, "" if is_sum else pad)
 
 
 def row_length(plan: Plan, dtype: Any) -> int:

@@ -71,6 +71,16 @@ template <> struct As<bf16> {
   }
 };
 
+// A float rounded to 16 bits and back.
+template <class T> DEVICE float rounded(float x) { return wide(As<T>::of(x)); }
+#if !defined(GNN_EMULATED) && __CUDA_ARCH__ >= 800
+template <> DEVICE float rounded<bf16>(float x) {  // the upper half of a pair is a float already
+  u32 y;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(x), "f"(0.0f));
+  return bitcast<float>(y);
+}
+#endif
+
 // ---- several neighbours at once -----------------------------------------------------------------
 template <class T, int N> struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack { T at[N]; };
 #ifdef GNN_EMULATED
@@ -198,9 +208,37 @@ template <class T> DEVICE T float_floor_div(T a, T b) {
   const T nearest = quotient - whole > (T)0.5 ? whole + (T)1 : whole;
   return b == 0 ? ratio : quotient == 0 ? sign_like((T)0, ratio) : nearest;
 }
+// About 1 / x, for |x| within 2^-100 and 2^100.
+DEVICE float near_inverse(float x) {
+#ifdef GNN_EMULATED
+  return 1.0f / x;
+#else
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
+// Division by a number that many are divided by: the quotient from the inverse, then one step of
+// correction (Markstein 1990) rounds it as the division would. Very small and very large divisors
+// are scaled first; without a finite rest the quotient stays as it is, zeros keep their signs.
+struct Divisor {
+  float by, inverse, scale;
+  DEVICE Divisor(float x) {
+    const bool small = fabsf(x) < 0x1p-64f, large = fabsf(x) > 0x1p64f;
+    scale = small ? 0x1p64f : large ? 0x1p-64f : 1.0f;
+    by = x * scale;
+    inverse = 1.0f / by;
+  }
+};
+DEVICE float over(float a, const Divisor& d) {
+  const float q = a * d.inverse, rest = fmaf(-q, d.by, a);
+  const bool corrects = rest != 0 && fabsf(rest) <= 0x1.fffffep127f;
+  return (corrects ? fmaf(rest, d.inverse, q) : q) * d.scale;
+}
 DEVICE float sigmoid(float x) {
-  const float small = expf(-fabsf(x));
-  return (x < 0 ? small : x != x ? x : 1.0f) / (1.0f + small);
+  const float small = expf(-fabsf(x)), by = 1.0f + small, inverse = near_inverse(by);
+  const float above = x < 0 ? small : 1.0f, q = above * inverse;
+  return fmaf(fmaf(-q, by, above), inverse, q);
 }
 DEVICE double sigmoid(double x) {
   const double small = exp(-fabs(x));
@@ -245,6 +283,39 @@ struct Mul {
 };
 struct Max { template <class T> static DEVICE T of(T a, T b) { return greater(a, b); } };
 struct Min { template <class T> static DEVICE T of(T a, T b) { return smaller(a, b); } };
+// The greatest or smallest of a pack; pairs of 16-bit floats are compared at once.
+template <class Op> struct Pairs;
+#if !defined(GNN_EMULATED) && __CUDA_ARCH__ >= 800
+#define GNN_PAIRS(OP, NAME) \
+  template <> struct Pairs<OP> { \
+    static DEVICE u32 of(bf16, u32 a, u32 b) { \
+      u32 y; \
+      asm(NAME ".NaN.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b)); \
+      return y; \
+    } \
+    static DEVICE u32 of(f16, u32 a, u32 b) { \
+      u32 y; \
+      asm(NAME ".NaN.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b)); \
+      return y; \
+    } \
+  };
+GNN_PAIRS(Max, "max")
+GNN_PAIRS(Min, "min")
+template <class Op, class T, int N> DEVICE float across(const Pack<T, N>& pack) {
+  union { Pack<T, N> pack; u32 pairs[N / 2]; } both;
+  both.pack = pack;
+  u32 y = both.pairs[0];
+  #pragma unroll
+  for (int k = 1; k < N / 2; ++k) y = Pairs<Op>::of(T(), y, both.pairs[k]);
+  return Op::of(wide(T{(u16)y}), wide(T{(u16)(y >> 16)}));
+}
+#else
+template <class Op, class T, int N> DEVICE float across(const Pack<T, N>& pack) {
+  float y = wide(pack.at[0]);
+  for (int k = 1; k < N; ++k) y = Op::of(y, wide(pack.at[k]));
+  return y;
+}
+#endif
 struct Or { template <class T> static DEVICE T of(T a, T b) { return (T)(a | b); } };
 struct And { template <class T> static DEVICE T of(T a, T b) { return (T)(a & b); } };
 """
@@ -295,6 +366,29 @@ template <class Op, int G, int B, class T> DEVICE T team_reduce(T v) {
   #pragma unroll
   for (int w = 1; w < G / 32; ++w) v = Op::of(v, parts[first + w]);
   return v;
+}
+// Two combinations at once wait half as often.
+template <class Op0, class Op1, int G, int B, class T, class U>
+DEVICE void team_reduce(T& a, U& b) {
+  a = lanes_reduce<Op0, (G < 32 ? G : 32)>(a);
+  b = lanes_reduce<Op1, (G < 32 ? G : 32)>(b);
+  if (G <= 32) return;
+  __shared__ T parts0[B < 32 ? 1 : B / 32];
+  __shared__ U parts1[B < 32 ? 1 : B / 32];
+  team_sync<G, B>();
+  if (threadIdx.x % 32 == 0) {
+    parts0[threadIdx.x / 32] = a;
+    parts1[threadIdx.x / 32] = b;
+  }
+  team_sync<G, B>();
+  const int first = threadIdx.x / G * (G / 32);
+  a = parts0[first];
+  b = parts1[first];
+  #pragma unroll
+  for (int w = 1; w < G / 32; ++w) {
+    a = Op0::of(a, parts0[first + w]);
+    b = Op1::of(b, parts1[first + w]);
+  }
 }
 // Thread (x, y) of a block brings v; thread (x, 0) gets the combination over all y, in one order.
 template <class Op, int X, int Y, class T> DEVICE T split_reduce(T v) {

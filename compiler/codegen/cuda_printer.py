@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from graphnn.compiler.codegen.cuda_scalar import (
     ScalarPrinter,
     literal,
     monoid,
+    operands,
     stored_type,
     value_type,
 )
@@ -28,7 +30,7 @@ from graphnn.compiler.codegen.loops import (
 )
 from graphnn.compiler.codegen.scalar import Accumulator, Buffer, Scalar, expressions
 from graphnn.compiler.ir.sizes import Var
-from graphnn.compiler.ir.types import DType, bfloat16, float16, is_float
+from graphnn.compiler.ir.types import DType, bfloat16, float16, float32, is_float
 from graphnn.runtime.errors import Loc
 
 COMMENT_COLUMN = 72
@@ -115,6 +117,7 @@ class Printer(ScalarPrinter):
         self.depth = 1
         self.count = 0
         self.scopes: list[dict[int, str]] = [{}]
+        self.divisors: list[dict[int, str]] = [{}]  # scopes of numbers that many are divided by
         self.vars: dict[Any, str] = {s: symbol_name(s) for s in kernel.symbols}
         self.placed: dict[tuple[Buffer, Any], str] = {}  # elements that are at hand already
         self.last_loc: Loc | None = None
@@ -135,8 +138,10 @@ class Printer(ScalarPrinter):
         self.line(f"{head} {{" if head else "{")
         self.depth += 1
         self.scopes.append({})
+        self.divisors.append({})
         yield
         self.scopes.pop()
+        self.divisors.pop()
         self.depth -= 1
         self.line("}")
 
@@ -174,7 +179,7 @@ class Printer(ScalarPrinter):
                 yield value
                 continue
             stack.append((value, True))
-            needed = value.args
+            needed = operands(value)
             if value.op == "guarded":
                 needed = (value.args[0], value.args[2])
             elif value.op == "load" and value.attrs in self.placed:
@@ -234,10 +239,32 @@ class Printer(ScalarPrinter):
             if id(v) in seen or v.op == "constant":
                 continue
             seen.add(id(v))
+            if v.op == "load" and v.attrs in self.placed:
+                continue  # what it was read by is not asked for again
             if not v.needs & changing and not touches(v, written):
                 self.value(v)
-            else:
-                stack += v.args[:1] if v.op == "guarded" else v.args
+                continue
+            if v.op == "div" and v.dtype == float32:
+                self._hoist_divisor(v.args[1], changing, written)
+            stack += v.args[:1] if v.op == "guarded" else v.args
+
+    def _hoist_divisor(self, by: Scalar, changing: set[Any], written: set[Buffer]) -> None:
+        """Many divisions by one number share its inverse."""
+        if by.needs & changing or touches(by, written) or self._divisor(by) or _is_two_power(by):
+            return
+        operand, name = self.value(by), self.fresh("d")
+        self.line(f"const Divisor {name}({operand});", by.loc)
+        self.divisors[-1][id(by)] = name
+
+    def _divisor(self, by: Scalar) -> str:
+        return next((scope[id(by)] for scope in self.divisors if id(by) in scope), "")
+
+    def _div(self, s: Scalar) -> str:
+        a, by = s.args
+        divisor = self._divisor(by)
+        if divisor:
+            return f"over({self.value(a)}, {divisor})"
+        return f"{self.value(a)} / {self.value(by)}"
 
     # ---- statements ------------------------------------------------------------------------
 
@@ -285,9 +312,14 @@ class Printer(ScalarPrinter):
 
     def store(self, s: Store) -> None:
         """buffer[linear] = value."""
-        value = self.value(s.value)
-        text = self.narrowed(s.buffer.dtype, value)
+        text = self.stored(s.buffer.dtype, s.value)
         self.line(f"{s.buffer.name}[{self.index(s.linear)}] = {text};", s.value.loc)
+
+    def stored(self, dtype: DType, value: Scalar) -> str:
+        """A value as it is stored; one that was rounded to this type is not rounded twice."""
+        if value.op == "round" and value.attrs[0] == dtype.name:
+            (value,) = value.args
+        return self.narrowed(dtype, self.value(value))
 
     @staticmethod
     def narrowed(dtype: DType, operand: str) -> str:
@@ -303,6 +335,13 @@ class Printer(ScalarPrinter):
             return
         both = f"{monoid(s.monoid, s.value.dtype)}::of(wide({place}), {value})"
         self.line(f"{place} = {self.narrowed(s.buffer.dtype, both)};", s.value.loc)
+
+
+def _is_two_power(value: Scalar) -> bool:
+    """Whether a number is a constant by which dividing is multiplying."""
+    if value.op != "constant":
+        return False
+    return abs(math.frexp(float(value.attrs[0].value))[0]) == 0.5
 
 
 def touches(value: Scalar, written: set[Buffer]) -> bool:

@@ -39,6 +39,7 @@ from graphnn.compiler.codegen.loops import (
     scalars,
     walk,
 )
+from graphnn.compiler.codegen.lower import inplace_pairs
 from graphnn.compiler.codegen.scalar import Accumulator, Buffer, expressions
 from graphnn.compiler.ir.sizes import Var, atoms
 from graphnn.compiler.ops.base import neutral
@@ -49,24 +50,25 @@ def row_kernel(kernel: Kernel, scratch: Iterable[Buffer], options: Options) -> S
     plan = make_plan(kernel, set(scratch), options)
     kernel = plan.kernel
     on_chip = set(plan.residents.kept)
-    buffers = tuple(b for b in kernel.buffers if b not in on_chip and b in _touched(kernel))
+    buffers = tuple(b for b in kernel.buffers if b not in on_chip and b in touched(kernel))
     printer = RowPrinter(plan)
     printer.all()
     single = not kernel.parts and bool(kernel.enter or combines(kernel))
     text = entry("@K@", parameters(kernel, buffers), plan.threads, printer.lines)
     units = kernel.rows * ceil_div(plan.cols, plan.chunk) if plan.chunked else kernel.rows
     blocks = ceil_div(units, plan.teams)
+    parts = max(1, options.parts // 2) if plan.crowded else options.parts
     if kernel.parts or single:
-        blocks = options.parts if kernel.parts else 1
+        blocks = parts if kernel.parts else 1
     rules = [Rule("", blocks, plan.threads, plan.shared)]
     if kernel.parts and kernel.finish:
-        finish, rule = finish_entry(kernel, buffers)
+        finish, rule = finish_entry(kernel, buffers, parts)
         text += finish
         rules.append(rule)
     return Scheduled(text, tuple(rules), buffers, tuple(_safe_inplace(kernel, plan.var)))
 
 
-def _touched(kernel: Kernel) -> set[Buffer]:
+def touched(kernel: Kernel) -> set[Buffer]:
     """Buffers that statements other than `start` read or write."""
     found: set[Buffer] = set()
     for s in walk((*kernel.enter, *kernel.body, *kernel.leave, *kernel.finish)):
@@ -78,11 +80,21 @@ def _touched(kernel: Kernel) -> set[Buffer]:
 
 def _safe_inplace(kernel: Kernel, var: Var) -> Iterable[tuple[Buffer, Buffer]]:
     """Pairs that one thread reads and writes: elements of columns, not those of rows, which one
-    lane writes while others may still read them."""
+    lane writes while others may still read them. Values that are computed again read late."""
+    every = (*kernel.start, *kernel.enter, *kernel.body, *kernel.leave, *kernel.finish)
+    still = set(inplace_pairs(every, kernel.writes))
     for out, source in kernel.inplace:
         stores = [s for s in walk(kernel.body) if isinstance(s, Store) and s.buffer is out]
-        if stores and all(var in atoms(s.linear) for s in stores):
+        in_columns = bool(stores) and all(var in atoms(s.linear) for s in stores)
+        if in_columns and (out, source) in still:
             yield out, source
+
+
+def _read_across(kernel: Kernel) -> set[Buffer]:
+    """Memory of which all lanes read single elements that another lane may overwrite."""
+    rows = [s for s in kernel.body if not isinstance(s, Loop)]
+    found = {e.attrs[0] for e in expressions(v for s in rows for v in scalars(s)) if e.op == "load"}
+    return {out for out, source in kernel.inplace if source in found}
 
 
 class RowPrinter(SpanPrinter):
@@ -118,13 +130,13 @@ class RowPrinter(SpanPrinter):
             self.line("DYNAMIC_SHARED(chip);")
         offset = 0
         for row, of_rows in self._residents():
-            if plan.registers:
+            if row.registers:
                 self._registers(row, of_rows)
-            if plan.registers and (of_rows != "sums" or plan.teams == 1):
+            if row.registers and (of_rows != "sums" or plan.teams == 1):
                 continue
             kind, length = stored_type(row.dtype), row_length(plan, row.dtype)
             own = f" + team * {length}" if plan.teams > 1 else ""
-            name = f"{row.array}_all" if plan.registers else row.array
+            name = f"{row.array}_all" if row.registers else row.array
             self.line(f"{kind}* {name} = ({kind}*)(chip + {offset}){own};")
             offset += plan.teams * length * row.dtype.itemsize
         self._clear_sums()
@@ -138,7 +150,9 @@ class RowPrinter(SpanPrinter):
     def _registers(self, row: Resident, of_rows: str) -> None:
         plan, width = self.plan, self.widths.width
         if of_rows == "staged":
-            self.line(f"Pack<{stored_type(row.dtype)}, {width}> {row.array}[{plan.packs}];")
+            names = [row.array, f"{row.array}_next"] if self._reads_ahead() else [row.array]
+            arrays = ", ".join(f"{name}[{plan.packs}]" for name in names)
+            self.line(f"Pack<{stored_type(row.dtype)}, {width}> {arrays};")
         else:
             self.line(f"{value_type(row.dtype)} {row.array}[{plan.packs * width}];")
 
@@ -156,7 +170,8 @@ class RowPrinter(SpanPrinter):
                 step = self.plan.lanes
                 end = self.index(self.plan.cols)
                 self.line(f"for (idx j = lane; j < {end}; j += {step}) {row.array}[j] = {start};")
-        if combines(self.kernel) and not self.plan.registers:
+        own = sum(row.registers for row in self.residents.sums.values())
+        if own < len(combines(self.kernel)):
             self.line("__syncthreads();")
 
     def _clear_global(self, s: Combine, start: str) -> None:
@@ -180,9 +195,31 @@ class RowPrinter(SpanPrinter):
             return
         first = f"blockIdx.x * {plan.teams} + team" if plan.teams > 1 else "blockIdx.x"
         step = f"gridDim.x * {plan.teams}" if plan.teams > 1 else "gridDim.x"
+        if self._reads_ahead():
+            self.vars[row] = f"({first})"
+            with self.block(f"if ({first} < rows)"):
+                self._load_registers("_next")
         with self.block(f"for (idx {name} = {first}; {name} < rows; {name} += {step})"):
             self.vars[row] = name
+            if self._reads_ahead():
+                self._turn(row, step)
             self._row()
+
+    def _reads_ahead(self) -> bool:
+        """Whether a team reads its next row while it works on one: it has many."""
+        return self.plan.registers and bool(self.residents.staged) and self.kernel.parts
+
+    def _turn(self, row: Var, step: str) -> None:
+        """The next row becomes this one, and the one after it is asked for."""
+        self.line("#pragma unroll")
+        with self.block(f"for (int k = 0; k < {self.plan.packs}; ++k)"):
+            for r in self.residents.staged.values():
+                self.line(f"{r.array}[k] = {r.array}_next[k];")
+        name = self.vars[row]
+        self.vars[row] = f"({name} + {step})"
+        with self.block(f"if ({name} + {step} < rows)"):
+            self._load_registers("_next")
+        self.vars[row] = name
 
     def _chunks(self, row: Var) -> None:
         """Blocks share rows: a unit of work is a row's chunk."""
@@ -198,13 +235,13 @@ class RowPrinter(SpanPrinter):
     def _row(self) -> None:
         """One row by one team."""
         plan = self.plan
-        self._head()
+        self.row_head()
         self._stage()
         for s in self.kernel.body:
             if isinstance(s, Loop):
-                self._columns(s)
+                self.columns(s)
             else:
-                self._row_statement(s)
+                self.row_statement(s)
         if plan.head and (self.residents.kept or self.residents.staged or self._has_sums()):
             team = f"{plan.lanes}, {plan.threads}"
             self.line(f"team_sync<{team}>();  // columns have other owners in the next row")
@@ -212,7 +249,7 @@ class RowPrinter(SpanPrinter):
     def _has_sums(self) -> bool:
         return bool(combines(self.kernel))
 
-    def _head(self) -> None:
+    def row_head(self) -> None:
         """Where the packs of this row begin, and how many elements they hold."""
         plan, width = self.plan, self.widths.width
         cols = self.index(plan.cols)
@@ -270,7 +307,8 @@ class RowPrinter(SpanPrinter):
             return
         plan, width, var = self.plan, self.widths.width, self.plan.var
         if plan.registers:
-            self._stage_registers()
+            if not self._reads_ahead():
+                self._load_registers("")
             return
         if width == 1:
             with self.block(f"for (idx j = lane; j < {plan.cols}; j += {plan.lanes})"):
@@ -297,7 +335,7 @@ class RowPrinter(SpanPrinter):
             source = f"{buffer.name}[{self.index(linear)}]"
             self.line(f"{row.array}[{row.at(name)}] = {source};")
 
-    def _stage_registers(self) -> None:
+    def _load_registers(self, suffix: str) -> None:
         plan, width = self.plan, self.widths.width
         factor = f" * {width}" if width > 1 else ""
         self.line("#pragma unroll")
@@ -308,28 +346,38 @@ class RowPrinter(SpanPrinter):
             self.vars[plan.var] = "j0"
             for (buffer, linear), row in self.residents.staged.items():
                 source = f"{buffer.name} + {self.index(linear)}"
-                self.line(f"{test}{row.array}[k] = load_pack<{width}>({source});")
+                self.line(f"{test}{row.array}{suffix}[k] = load_pack<{width}>({source});")
 
-    def _columns(self, loop: Loop) -> None:
+    def columns(self, loop: Loop) -> None:
+        """A sweep over the columns, and what it sums up."""
+        stored = {s.buffer for s in loop.body if isinstance(s, Store)}
+        if stored & _read_across(self.kernel) and self.plan.lanes > 1:
+            team = f"{self.plan.lanes}, {self.plan.threads}"
+            self.line(f"team_sync<{team}>();  // all lanes have read what is overwritten now")
         if loop.var.extent != 0:
             self.span(self._span(), loop.body)
         updated = [s.accumulator for s in loop.body if isinstance(s, Update)]
-        for a in dict.fromkeys(updated):
-            if a not in self._totals():
-                self._reduce(a)
+        mine = [a for a in dict.fromkeys(updated) if a not in self._totals()]
+        for k in range(0, len(mine), 2):
+            self._reduce(mine[k : k + 2])
 
-    def _reduce(self, a: Accumulator) -> None:
-        plan, name = self.plan, monoid(a.monoid, a.dtype)
-        if plan.lanes > 1:
-            team = f"{plan.lanes}, {plan.threads}"
-            self.line(f"{a.name} = team_reduce<{name}, {team}>({a.name});", a.loc)
+    def _reduce(self, found: list[Accumulator]) -> None:
+        """One or two combinations over the team."""
+        plan = self.plan
+        if plan.lanes == 1:
+            return
+        names = [monoid(a.monoid, a.dtype) for a in found]
+        team = f"{', '.join(names)}, {plan.lanes}, {plan.threads}"
+        given = ", ".join(a.name for a in found)
+        result = f"{given} = " if len(found) == 1 else ""
+        self.line(f"{result}team_reduce<{team}>({given});", found[0].loc)
 
     def _totals(self) -> set[Accumulator]:
         """Accumulators that run over all rows."""
         resets = {getattr(s, "accumulator", None) for s in self.kernel.enter}
         return {a for a in resets if a is not None}
 
-    def _row_statement(self, s: Statement) -> None:
+    def row_statement(self, s: Statement) -> None:
         """What happens once a row: every lane knows the values, the first one writes."""
         for value in scalars(s):
             self.value(value)
@@ -350,11 +398,12 @@ class RowPrinter(SpanPrinter):
         if not found:
             self._sync_global()
             return
-        if plan.registers and plan.teams == 1:
+        own = [s for s in found if self.residents.sums[s.buffer].registers]
+        if len(own) == len(found) and plan.teams == 1:
             self._store_own(found)
             self._sync_global()
             return
-        for s in found if plan.registers else ():
+        for s in own:
             self._share_registers(s)
         self.line("__syncthreads();")
         cols, threads = plan.cols, plan.threads
@@ -362,7 +411,7 @@ class RowPrinter(SpanPrinter):
             for s in found:
                 row = self.residents.sums[s.buffer]
                 length = row_length(plan, row.dtype)
-                array = f"{row.array}_all" if plan.registers else row.array
+                array = f"{row.array}_all" if row.registers else row.array
                 all_teams = f"({array} - team * {length})" if plan.teams > 1 else array
                 self._sum_teams(s, all_teams, length)
         self._sync_global()

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphnn.compiler.codegen.scalar import Scalar
 from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Size, Symbol, Var, bounds
-from graphnn.compiler.ir.types import DType, bfloat16, bool_, float16, is_float
+from graphnn.compiler.ir.types import DType, bfloat16, bool_, float16, int64, is_float
 
 _STORED = {bool_: "bool", float16: "f16", bfloat16: "bf16"}
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
@@ -17,6 +17,8 @@ _ROUNDING = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "rint": "rint",
 _MONOIDS = {"add": "Add", "mul": "Mul", "max": "Max", "min": "Min", "or": "Or", "and": "And"}
 _BOOL_MONOIDS = {"add": "Or", "mul": "And", "max": "Or", "min": "And", "or": "Or", "and": "And"}
 _LEAST_64 = -(2**63)
+_WORD = 2**31
+_FIT_32 = ("int8", "uint8", "int16", "uint16", "int32")
 
 
 def value_type(dtype: DType) -> str:
@@ -67,6 +69,27 @@ def _float_literal(value: Any, dtype: DType) -> str:
 def monoid(name: str, dtype: DType) -> str:
     """The struct of an operation that combines values."""
     return (_BOOL_MONOIDS if dtype == bool_ else _MONOIDS)[name]
+
+
+def fits_32(s: Scalar) -> bool:
+    """Whether a 64-bit integer is known to have 32 bits at heart."""
+    if s.dtype != int64:
+        return False
+    if s.op == "cast":
+        return s.args[0].dtype in _FIT_32
+    if s.op == "constant":
+        return abs(int(s.attrs[0].value)) < _WORD
+    if s.op != "index":
+        return False
+    least, most = bounds(s.attrs[0])
+    return least is not None and most is not None and -_WORD < least and most < _WORD
+
+
+def operands(s: Scalar) -> tuple[Scalar, ...]:
+    """The scalars that the expression of a scalar names."""
+    if s.op != "compare" or not all(map(fits_32, s.args)):
+        return s.args
+    return tuple(b for a in s.args for b in a.args)
 
 
 class ScalarPrinter:
@@ -191,8 +214,17 @@ class ScalarPrinter:
         return f"shift_right({', '.join(map(self.value, s.args))})"
 
     def _compare(self, s: Scalar) -> str:
-        a, b = map(self.value, s.args)
+        narrow = all(map(fits_32, s.args))
+        a, b = map(self._narrow if narrow else self.value, s.args)
         return f"{a} {_COMPARE[s.attrs[0]]} {b}"
+
+    def _narrow(self, s: Scalar) -> str:
+        """A 64-bit integer that has 32 bits at heart as an operand of 32 bits."""
+        if s.op == "cast":
+            return self.value(s.args[0])
+        if s.op == "constant":
+            return str(int(s.attrs[0].value))
+        return f"(i32)({self.index(s.attrs[0])})"
 
     def _select(self, s: Scalar) -> str:
         test, a, b = map(self.value, s.args)
@@ -202,7 +234,7 @@ class ScalarPrinter:
 
     def _round(self, s: Scalar) -> str:
         kind = "f16" if s.attrs[0] == "float16" else "bf16"
-        return f"wide(As<{kind}>::of({self.value(s.args[0])}))"
+        return f"rounded<{kind}>({self.value(s.args[0])})"
 
     def _bitcast(self, s: Scalar) -> str:
         return f"bitcast<{value_type(s.dtype)}>({self.value(s.args[0])})"

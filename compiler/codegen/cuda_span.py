@@ -9,17 +9,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from graphnn.compiler.codegen.cuda_printer import Printer
-from graphnn.compiler.codegen.cuda_scalar import stored_type
-from graphnn.compiler.codegen.loops import Combine, Kernel, Statement, Store, scalars, walk
-from graphnn.compiler.codegen.scalar import Buffer, Scalar
+from graphnn.compiler.codegen.cuda_printer import SHORT, Printer
+from graphnn.compiler.codegen.cuda_scalar import monoid, stored_type
+from graphnn.compiler.codegen.loops import (
+    Combine,
+    Kernel,
+    Statement,
+    Store,
+    Update,
+    scalars,
+    walk,
+)
+from graphnn.compiler.codegen.scalar import Buffer, Scalar, expressions
 from graphnn.compiler.ir.sizes import Dynamic, Var, atom, atoms, terms_of
 
 MAX_WIDTH = 8
 PACK_BYTES = 16
+UNDER_WAY = 64  # bytes that a thread should be waiting for
+LONG_BODY = 24  # operations on an element
+_ELEMENT = ".at[e]"  # of a pack
 Place = tuple[Buffer, Any]
 Residue = frozenset[tuple[Any, int]]
 
@@ -38,12 +50,19 @@ def unguarded_loads(values: Iterable[Scalar]) -> Iterator[Scalar]:
 
 
 def is_neighbour(linear: Any, var: Var) -> bool:
-    """Whether an index is var + (something without var and without computed indices)."""
+    """Whether an index is var + (something without var, computed indices too)."""
     rest = terms_of(linear)
     if rest.pop((var,), 0) != 1:
         return False
     inside = {a for m in rest for part in m for a in atoms(atom(part))}
-    return var not in inside and not any(isinstance(a, Dynamic) for a in inside)
+    computed = (a.value.needs for a in inside if isinstance(a, Dynamic))
+    return var not in inside and not any(var in needs for needs in computed)
+
+
+def hangs_on(linear: Any, var: Var) -> bool:
+    """Whether an index changes with a variable, computed indices in it too."""
+    inside = atoms(linear)
+    return any(a == var or (isinstance(a, Dynamic) and var in a.value.needs) for a in inside)
 
 
 def places(body: Iterable[Statement], var: Var) -> Iterator[Place]:
@@ -89,6 +108,18 @@ def choose_width(found: Iterable[Place], var: Var, aligned_only: bool) -> Widths
     return Widths(width, best)
 
 
+def packs_under_way(body: Iterable[Statement], var: Var, widths: Widths, row: Var) -> int:
+    """How many packs a thread should have under way: enough bytes to hide the memory's latency,
+    but long bodies are not repeated often."""
+    body = tuple(body)
+    loads = {x.attrs for s in body for x in unguarded_loads(scalars(s))}
+    loads = {p for p in loads if hangs_on(p[1], row)}
+    wide = [b.dtype.itemsize * widths.width for b, linear in loads if widths.fits(linear, var)]
+    bytes_each = sum(wide) or PACK_BYTES
+    most = 2 if len(list(expressions(x for s in body for x in scalars(s)))) > LONG_BODY else 4
+    return max(1, min(most, UNDER_WAY // bytes_each))
+
+
 @dataclass
 class Span:
     """One loop over a variable, split among lanes.
@@ -96,8 +127,8 @@ class Span:
     lane, lanes: number of this thread and of all. end: extent as text. head: name of the number
     of single elements before the first pack, "" for none. exact: no single elements at all.
     first, limit: the packs of this thread's chunk, "" for all. unrolled: packs of each thread if
-    rows are kept in registers, else 0. full: every thread has that many. unroll: packs to have
-    under way at a time, 0 for the compiler's choice.
+    rows are kept in registers, else 0. full: every thread has that many. under_way: packs that a
+    thread reads before it works on them. once: no thread has more than that.
     """
 
     var: Var
@@ -111,7 +142,8 @@ class Span:
     limit: str = ""
     unrolled: int = 0
     full: bool = False
-    unroll: int = 0
+    under_way: int = 1
+    once: bool = False
 
 
 @dataclass
@@ -144,6 +176,7 @@ class SpanPrinter(Printer):
         super().__init__(kernel)
         self.widths = widths
         self.residents = residents or Residents()
+        self.sum_packs: dict[str, str] = {}  # elements of sums that are in packs at the moment
 
     def span(self, span: Span, body: tuple[Statement, ...]) -> None:
         """All of a loop: packs, then single elements."""
@@ -154,9 +187,7 @@ class SpanPrinter(Printer):
             return
         if span.width == 1:
             start = f"{span.first} + {span.lane}" if span.first else span.lane
-            end = span.limit or span.end
-            head = f"for (idx {name} = {start}; {name} < {end}; {name} += {span.lanes})"
-            with self.block(head):
+            with self._each(name, start, span.limit or span.end, span.lanes, span):
                 self.vars[span.var] = name
                 self.element(span, body)
             return
@@ -165,16 +196,59 @@ class SpanPrinter(Printer):
             self._edges(span, body)
 
     def _packs(self, span: Span, body: tuple[Statement, ...]) -> None:
-        width = span.width
+        width, many = span.width, span.under_way > 1
         start = f"{span.first} + {span.lane} * {width}" if span.first else f"{span.lane} * {width}"
-        end = span.limit or "packed"
+        end, name = span.limit or "packed", "q0" if many else "q"
         step = f"{span.lanes} * {width}"
-        if span.unroll:
-            self.line(f"#pragma unroll {span.unroll}")
-        with self.block(f"for (idx q = {start}; q < {end}; q += {step})"):
-            name = f"{span.var.name}0"
-            self.line(f"const idx {name} = {f'{span.head} + ' if span.head else ''}q;")
-            self._pack(span, body, name)
+        with self._each(name, start, end, f"{step} * {span.under_way}" if many else step, span):
+            if many:
+                self._several(span, body, end, step)
+            else:
+                self._pack_at(span, body)
+
+    @contextmanager
+    def _each(self, name: str, start: str, end: str, step: str, span: Span) -> Iterator[None]:
+        """A loop, or a single test where no thread has more than one turn."""
+        turn = f"for (idx {name} = {start}; {name} < {end}; {name} += {step})"
+        only = f"if (const idx {name} = {start}; {name} < {end})"
+        with self.block(only if span.once else turn):
+            yield
+
+    def _pack_at(self, span: Span, body: tuple[Statement, ...]) -> None:
+        name = f"{span.var.name}0"
+        self.line(f"const idx {name} = {f'{span.head} + ' if span.head else ''}q;")
+        self.pack(span, body, name)
+
+    def _several(self, span: Span, body: tuple[Statement, ...], end: str, step: str) -> None:
+        """Packs of one turn: what is read comes first."""
+        outer, count = dict(self.placed), span.under_way
+        ahead = self.packs_ahead(body, span.var, count)
+        for kind in ("ahead", "work") if ahead else ("work",):
+            self.line("#pragma unroll")
+            with self.block(f"for (int u = 0; u < {count}; ++u)"):
+                self.line(f"const idx q = q0 + u * {step};")
+                with self.block(f"if (q < {end})"):
+                    if kind == "work":
+                        self._pack_at(span, body)
+                        continue
+                    for target, buffer, linear in ahead:
+                        self.vars[span.var] = f"({span.head} + q)" if span.head else "q"
+                        pointer = f"{buffer.name} + {self.index(linear)}"
+                        self.line(f"{target}[u] = load_pack<{span.width}>({pointer});")
+        self.placed = outer
+
+    def packs_ahead(
+        self, body: tuple[Statement, ...], var: Var, count: int
+    ) -> list[tuple[str, Buffer, Any]]:
+        """Arrays for the packs of several turns `u`: (name, buffer, place)."""
+        found = []
+        for k, (buffer, linear) in enumerate(dict.fromkeys(self._packed_loads(body, var))):
+            if (buffer, linear) not in self.placed:
+                kind = stored_type(buffer.dtype)
+                self.line(f"Pack<{kind}, {self.widths.width}> p{k}[{count}];")
+                self.placed[buffer, linear] = f"p{k}[u]{_ELEMENT}"
+                found.append((f"p{k}", buffer, linear))
+        return found
 
     def _unrolled(self, span: Span, body: tuple[Statement, ...]) -> None:
         self.line("#pragma unroll")
@@ -183,21 +257,23 @@ class SpanPrinter(Printer):
             factor = f" * {span.width}" if span.width > 1 else ""
             self.line(f"const idx {name} = ({span.lane} + k * {span.lanes}){factor};")
             if span.full:
-                self._pack(span, body, name)
+                self.pack(span, body, name)
                 return
             with self.block(f"if ({name} < {span.end})"):
-                self._pack(span, body, name)
+                self.pack(span, body, name)
 
-    def _pack(self, span: Span, body: tuple[Statement, ...], name: str) -> None:
+    def pack(self, span: Span, body: tuple[Statement, ...], name: str) -> None:
         """One pack: load, run the body for each element, store."""
         outer = dict(self.placed)
         width, count, var = span.width, 0, span.var
         stores: list[tuple[str, str]] = []
         for buffer, linear in dict.fromkeys(self._packed_loads(body, var)):
+            if (buffer, linear) in self.placed:
+                continue
             pointer = self._pointer(buffer, linear, var, name)
             if pointer:
                 self.line(f"const auto p{count} = load_pack<{width}>({pointer});")
-                self.placed[buffer, linear] = f"p{count}.at[e]"
+                self.placed[buffer, linear] = f"p{count}{_ELEMENT}"
                 count += 1
         self._place_registers(width)
         targets: dict[Place, str] = {}
@@ -206,23 +282,53 @@ class SpanPrinter(Printer):
                 continue
             kind = stored_type(buffer.dtype)
             self.line(f"Pack<{kind}, {width}> o{len(stores)};")
-            targets[buffer, linear] = f"o{len(stores)}.at[e]"
+            targets[buffer, linear] = f"o{len(stores)}{_ELEMENT}"
             pointer = self._pointer(buffer, linear, var, name)
             stores.append((pointer or "", f"o{len(stores)}"))
-        self.line("#pragma unroll")
-        with self.block(f"for (int e = 0; e < {width}; ++e)"):
-            self.line(f"const idx {var.name} = {name} + e;")
-            self.vars[var] = var.name
-            self.element(span, body, targets)
+        outer_sums = dict(self.sum_packs)
+        stores += self._sums_in_packs(span, body, name)
+        rest = tuple(s for s in body if width == 1 or not self._whole(s))
+        if rest:
+            self.line("#pragma unroll")
+            with self.block(f"for (int e = 0; e < {width}; ++e)"):
+                self.line(f"const idx {var.name} = {name} + e;")
+                self.vars[var] = var.name
+                self.element(span, rest, targets)
         for pointer, pack in stores:
             self.line(f"store_pack<{width}>({pointer}, {pack});")
-        self.placed = outer
+        self.placed, self.sum_packs = outer, outer_sums
+
+    def _sums_in_packs(
+        self, span: Span, body: tuple[Statement, ...], name: str
+    ) -> list[tuple[str, str]]:
+        """Sums over rows that live in shared memory: (where, pack)."""
+        found: list[tuple[str, str]] = []
+        combined = [s.buffer for s in body if isinstance(s, Combine)]
+        for row in (self.residents.sums.get(b) for b in combined):
+            if row is None or row.registers or span.head:
+                continue
+            pack = f"m{len(found)}"
+            self.line(f"auto {pack} = load_pack<{span.width}>({row.array} + {name});")
+            self.sum_packs[row.array] = f"{pack}{_ELEMENT}"
+            found.append((f"{row.array} + {name}", pack))
+        return found
+
+    def _whole(self, s: Statement) -> bool:
+        """The greatest or smallest of 16-bit floats: two at a time, before they are widened."""
+        match s:
+            case Update(a, value) if a.monoid in ("max", "min") and value.op == "load":
+                text = self.placed.get(value.attrs, "")
+                if value.attrs[0].dtype in SHORT and text.endswith(_ELEMENT):
+                    pack, name = text.removesuffix(_ELEMENT), monoid(a.monoid, a.dtype)
+                    self.line(f"{a.name} = {name}::of({a.name}, across<{name}>({pack}));", a.loc)
+                    return True
+        return False
 
     def _edges(self, span: Span, body: tuple[Statement, ...]) -> None:
         """Elements before the first pack and after the last one."""
         name, single = span.var.name, f"{span.end} - packed"
-        first = f"q < {single}" if not span.first else f"{span.first} == 0 && q < {single}"
-        with self.block(f"for (idx q = {span.lane}; {first}; q += {span.lanes})"):
+        end = single if not span.first else f"({span.first} == 0 ? {single} : 0)"
+        with self._each("q", span.lane, end, span.lanes, span):
             head = span.head
             where = f"q < {head} ? q : q + packed" if head else "q + packed"
             self.line(f"const idx {name} = {where};")
@@ -258,7 +364,7 @@ class SpanPrinter(Printer):
     def _place_registers(self, width: int) -> None:
         for place, resident in self.residents.staged.items():
             if resident.registers:
-                self.placed[place] = f"{resident.array}[k].at[e]"
+                self.placed[place] = f"{resident.array}[k]{_ELEMENT}"
 
     # ---- one element -----------------------------------------------------------------------
 
@@ -272,7 +378,7 @@ class SpanPrinter(Printer):
         for s in body:
             match s:
                 case Store(buffer, linear, value) if targets and (buffer, linear) in targets:
-                    text = self.narrowed(buffer.dtype, self.value(value))
+                    text = self.stored(buffer.dtype, value)
                     self.line(f"{targets[buffer, linear]} = {text};", value.loc)
                 case Store(buffer, _, value) if buffer in self.residents.kept:
                     row = self.residents.kept[buffer]
@@ -287,6 +393,8 @@ class SpanPrinter(Printer):
         self.placed = outer
 
     def _single(self, row: Resident, span: Span) -> str:
+        if row.array in self.sum_packs:
+            return self.sum_packs[row.array]
         if row.registers:
             return f"{row.array}[k * {span.width} + e]" if span.width > 1 else f"{row.array}[k]"
         return f"{row.array}[{row.at(span.var.name)}]"

@@ -48,6 +48,7 @@ class Split:
     updates: tuple[Update, ...]
     stores: tuple[Statement, ...]
     whole: bool = False  # whether all threads of a block must be used
+    terms: int = 0  # elements of each reduction that are there, 0 for all
 
     @property
     def results(self) -> Any:
@@ -76,7 +77,7 @@ def print_split(printer: Printer, split: Split) -> None:
     _unravel(printer, split.outer, "out")
     for a in split.accumulators:
         printer.reset(a)
-    total = product(v.extent for v in split.inner)
+    total = split.terms or product(v.extent for v in split.inner)
     if total != 0:
         extent = printer.index(total)
         with printer.block(f"for (idx r = y; r < {extent} && out < {results}; r += {y})"):
@@ -100,14 +101,14 @@ def _unravel(printer: Printer, vars: Sequence[Var], name: str) -> None:
         printer.line(f"const idx {var.name} = {printer.index(at)};")
 
 
-def finish_entry(kernel: Kernel, buffers: tuple[Buffer, ...]) -> tuple[str, Rule]:
-    """The second stage: parts are combined, each result by its threads."""
+def finish_entry(kernel: Kernel, buffers: tuple[Buffer, ...], parts: int) -> tuple[str, Rule]:
+    """The second stage: parts are combined, each result by its threads. parts: those written."""
     printer = Printer(kernel)
     printer.line("idx block = blockIdx.x;")
     total: Any = 0
     previous = ""
     for number, loop in enumerate(kernel.finish):
-        split = _of_finish(loop)
+        split = _of_finish(loop, parts)
         blocks = ceil_div(split.results, split.shape[0])
         total = total + blocks
         if len(kernel.finish) == 1:
@@ -122,10 +123,10 @@ def finish_entry(kernel: Kernel, buffers: tuple[Buffer, ...]) -> tuple[str, Rule
     return text, Rule("_finish", total, THREADS)
 
 
-def _of_finish(loop: Statement) -> Split:
+def _of_finish(loop: Statement, parts: int) -> Split:
     match loop:
         case Loop(outer, (Reset(a), Loop(inner, (Update() as update,)), Store() as store)):
-            return Split((outer,), (inner,), (a,), (update,), (store,), True)
+            return Split((outer,), (inner,), (a,), (update,), (store,), True, parts)
     raise TypeError(f"no CUDA for {loop} after all rows")
 
 

@@ -89,7 +89,19 @@ class Product:
     split: str
 
 
-Statement = Store | Combine | Reset | Update | Loop | Product
+@dataclass(frozen=True)
+class Call:
+    """A library call on whole buffers, for targets that have the library.
+
+    op: says what is computed and how the buffers lie. inputs, outputs: one for each of the op's.
+    """
+
+    op: Any
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer, ...]
+
+
+Statement = Store | Combine | Reset | Update | Loop | Product | Call
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +174,23 @@ def _sizes(statement: Statement) -> Iterator[Any]:
     if isinstance(statement, Product):
         yield from (*statement.at, statement.m, statement.n, statement.k)
         return
+    if isinstance(statement, Call):
+        yield from _sizes_within(tuple(statement.op.settings().values()))
+        return
     if isinstance(statement, Store | Combine):
         yield statement.linear
     for value in expressions(scalars(statement)):
         for attribute in value.attrs:
             if isinstance(attribute, Size):
                 yield attribute
+
+
+def _sizes_within(value: Any) -> Iterator[Any]:
+    if isinstance(value, Size):
+        yield value
+    elif isinstance(value, tuple):
+        for v in value:
+            yield from _sizes_within(v)
 
 
 Note = Callable[[Statement | Scalar], str]
@@ -230,6 +253,9 @@ class _Printer:
                 ta, tb = (".T" if t else "" for t in s.transpose)
                 sizes = f"{s.m}x{s.k} @ {s.k}x{s.n}"
                 return f"{c.name} = {a.name}{ta} @ {b.name}{tb}  ({sizes})"
+            case Call(op, inputs, outputs):
+                left, right = (", ".join(b.name for b in part) for part in (outputs, inputs))
+                return f"{left} = {op.name}({right})  ({op.words})"
         raise TypeError(s)
 
     def assignments(self, value: Scalar) -> Iterator[tuple[Scalar, str]]:

@@ -34,7 +34,7 @@ from graphnn.compiler.codegen.scalar import (
     is_affine,
 )
 from graphnn.compiler.ir.graph import Node
-from graphnn.compiler.ir.sizes import Var, atom, product, ravel, unravel
+from graphnn.compiler.ir.sizes import Dynamic, Var, atom, product, ravel, terms_of, unravel
 from graphnn.compiler.ir.types import DType, float32, float64
 from graphnn.compiler.ops.base import Elementwise, Load, Reduce, neutral
 from graphnn.compiler.passes.access import accesses
@@ -147,7 +147,7 @@ class Builder:
             body=body,
             cost=_cost(body),
             writes=tuple(self.written),
-            inplace=tuple(_inplace(parts, self.written)),
+            inplace=tuple(inplace_pairs(parts, self.written)),
             checks=tuple(_checks(parts)),
             locs=tuple(dict.fromkeys(n.loc for n in self.group.nodes if n.loc is not None)),
             **keywords,
@@ -493,24 +493,32 @@ def _checks(statements: Iterable[Statement]) -> Iterable[Any]:
     return dict.fromkeys(codes)
 
 
-def _inplace(
-    statements: Iterable[Statement], written: list[Buffer]
+def inplace_pairs(
+    statements: Iterable[Statement], written: Iterable[Buffer]
 ) -> Iterable[tuple[Buffer, Buffer]]:
-    """Pairs (written, read) where each element is read only where and before it is overwritten."""
+    """Pairs (written, read) where each element is read only where and before it is overwritten.
+
+    Single elements of a row may also be read at computed columns, before the row is stored.
+    """
     order = _MemoryOrder(statements)
     for out in written:
         if len(order.stores.get(out, ())) != 1 or out in order.loads:
             continue
         for source, places in order.loads.items():
-            fits = source.dtype == out.dtype and source.size == out.size
-            if fits and places == order.stores[out] and order.last[source] <= order.first[out]:
+            alike = source.dtype == out.dtype and source.size == out.size
+            if not alike or order.last[source] > order.first[out]:
+                continue
+            others = places - order.stores[out]
+            if len(others) < len(places) and all(order.precedes(source, p, out) for p in others):
                 yield out, source
 
 
 class _MemoryOrder:
     """Where buffers are read and written, and in which statement first and last.
 
-    A load is done once per loop body, at its first use; inside a guard at every use.
+    A load is done once per loop body, at its first use; inside a guard at every use. loops: the
+    loop of a buffer's first store. reads: when a place is read last. inside: places that loops
+    read.
     """
 
     def __init__(self, statements: Iterable[Statement]) -> None:
@@ -518,29 +526,47 @@ class _MemoryOrder:
         self.loads: dict[Buffer, set[Any]] = {}
         self.first: dict[Buffer, int] = {}
         self.last: dict[Buffer, int] = {}
+        self.loops: dict[Buffer, Loop | None] = {}
+        self.reads: dict[tuple[Buffer, Any], int] = {}
+        self.inside: set[tuple[Buffer, Any]] = set()
         self.number = 0
-        self._visit(statements, set())
+        self._visit(statements, set(), None)
 
-    def _visit(self, statements: Iterable[Statement], known: set[int]) -> None:
+    def precedes(self, source: Buffer, place: Any, out: Buffer) -> bool:
+        """Whether a place is a computed column of the row that is stored later."""
+        loop = self.loops[out]
+        late = self.reads[source, place] >= self.first[out]
+        if loop is None or late or (source, place) in self.inside:
+            return False
+        (target,) = self.stores[out]
+        column = place - (target - atom(loop.var))
+        terms = terms_of(column)
+        inner = [m[0] for m in terms if len(m) == 1]
+        if len(terms) != 1 or not inner or terms[(inner[0],)] != 1:
+            return False
+        return isinstance(inner[0], Dynamic) and bool(inner[0].extent == loop.var.extent)
+
+    def _visit(self, statements: Iterable[Statement], known: set[int], loop: Loop | None) -> None:
         for s in statements:
             if isinstance(s, Loop):
-                self._visit(s.body, set(known))
+                self._visit(s.body, set(known), s)
                 continue
             self.number += 1
             for value in scalars(s):
-                self._load(value, known)
+                self._load(value, known, loop)
             if isinstance(s, Store | Combine):
                 self.stores.setdefault(s.buffer, set()).add(s.linear)
                 self.first.setdefault(s.buffer, self.number)
+                self.loops.setdefault(s.buffer, loop)
 
-    def _load(self, root: Scalar, known: set[int]) -> None:
+    def _load(self, root: Scalar, known: set[int], loop: Loop | None) -> None:
         stack = [root]
         while stack:
             value = stack.pop()
             if id(value) in known:
                 continue
             if value.op == "guarded":
-                self._load(value.args[1], set(known))
+                self._load(value.args[1], set(known), loop)
                 stack += [value.args[0], value.args[2]]
                 continue
             known.add(id(value))
@@ -548,4 +574,6 @@ class _MemoryOrder:
             if value.op == "load":
                 buffer, linear = value.attrs
                 self.loads.setdefault(buffer, set()).add(linear)
-                self.last[buffer] = self.number
+                self.last[buffer] = self.reads[buffer, linear] = self.number
+                if loop is not None:
+                    self.inside.add((buffer, linear))

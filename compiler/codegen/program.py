@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,8 @@ from graphnn.compiler.codegen.scalar import Buffer, Emit
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size, Var, atom, substitute
 from graphnn.compiler.ir.types import TensorType
-from graphnn.compiler.ops.core import Input
+from graphnn.compiler.ops.core import Input, Item
+from graphnn.compiler.ops.linalg import MatMul
 from graphnn.compiler.passes.fuse import Frame, Group, Partition, fuse
 from graphnn.compiler.passes.memory import plan_arena
 from graphnn.compiler.passes.place import Machine, Placement, place
@@ -105,6 +106,8 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
     if group.kind == "host":
         return None
     if group.kind == "library":
+        if not isinstance(group.nodes[0].op, MatMul):
+            return None  # a call of another device's library
         call = library_call(group.nodes[0], "cpu") if target.blas else None
         return lower_gemm(partition, group, call) if call else lower_product(partition, group)
     if group.kind == "scan":
@@ -124,6 +127,7 @@ def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[W
         w
         for w in works
         if w.text is not None
+        and not _may_fail(w)
         and all(n in updated and n not in used and n not in outputs for n in w.writes)
     ]
     names = list(dict.fromkeys(w.text.name for w in last if w.text))
@@ -132,8 +136,17 @@ def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[W
     return ordered + [w for n in names for w in last if w.text and w.text.name == n]
 
 
+def _may_fail(work: Work) -> bool:
+    """Whether a step has runtime checks. Those of scatters do not count: a copy of the whole table
+    for a few rows would cost too much."""
+    lowered = work.lowered
+    return lowered is not None and bool(lowered.kernel.checks) and work.group.kind != "scatter"
+
+
 class Assembly:
     """Slots, steps and layout of one program."""
+
+    printed: Callable[[Lowered], Any] = staticmethod(lambda lowered: print_kernel(lowered.kernel))
 
     def __init__(
         self, graph: Graph, partition: Partition, works: list[Work], target: Target
@@ -141,7 +154,7 @@ class Assembly:
         self.graph, self.partition, self.target = graph, partition, target
         self.slots: list[Slot] = []
         self.slot_of: dict[Node, int] = {}
-        self.scratch: dict[int, int] = {}  # id of a buffer -> slot
+        self.scratch: dict[tuple[int, int], int] = {}  # ids of a kernel and its buffer -> slot
         self.copies: list[tuple[int, int]] = []
         self.steps = self._cluster(works)
         self._assign_slots()
@@ -172,15 +185,22 @@ class Assembly:
 
     # ---- slots -------------------------------------------------------------------------
 
-    def _new_slot(self, role: str, type: TensorType, label: str, loc: Any = None) -> int:
-        slot = Slot(len(self.slots), role, type.dtype, type.shape, label, loc)
+    def _new_slot(
+        self, role: str, type: TensorType, label: str, loc: Any = None, host: bool = False
+    ) -> int:
+        slot = Slot(len(self.slots), role, type.dtype, type.shape, label, loc, host)
         self.slots.append(slot)
         return slot.index
+
+    def _on_host(self, node: Node) -> bool:
+        """Whether a value is in the host's memory although the program is for another device."""
+        return False
 
     def _assign_slots(self) -> None:
         for node in self.graph.inputs:
             label = node.op.label if isinstance(node.op, Input) else "input"
-            self.slot_of[node] = self._new_slot("input", node.tensor, label, node.loc)
+            host = self._on_host(node)
+            self.slot_of[node] = self._new_slot("input", node.tensor, label, node.loc, host)
         self._assign_updates()
         outputs = {self.partition.aliases.get(o, o) for o in self.graph.outputs}
         for step in self.steps:
@@ -188,11 +208,13 @@ class Assembly:
                 for node in work.writes:
                     if node not in self.slot_of:
                         role = "output" if node in outputs else "temp"
+                        role = "host" if self._on_host(node) else role
                         label = node.op.name
                         self.slot_of[node] = self._new_slot(role, node.tensor, label, node.loc)
                 for buffer in work.lowered.scratch if work.lowered else ():
                     type = TensorType((buffer.size,), buffer.dtype)
-                    self.scratch[id(buffer)] = self._new_slot("temp", type, "scratch")
+                    key = id(work.lowered), id(buffer)
+                    self.scratch[key] = self._new_slot("temp", type, "scratch")
 
     def _assign_updates(self) -> None:
         """New values of Variables straight into their memory, or by a copy at the end."""
@@ -207,18 +229,23 @@ class Assembly:
         # run: those copies are the runtime's.
         kept = {self.partition.aliases.get(o, o) for o in self.graph.outputs}
         kept |= {v for _, v in pending}
-        self.pending = [(i, v) for i, v in pending if i in kept or isinstance(v.op, Input)]
+        self.pending = [(i, v) for i, v in pending if i in kept or self._is_outside(v)]
         late = set(self.pending)
-        self.steps += [[_copy_work(i, v)] for i, v in pending if (i, v) not in late]
+        self.steps += [[self._copy_work(i, v)] for i, v in pending if (i, v) not in late]
+
+    def _is_outside(self, value: Node) -> bool:
+        return isinstance(value.op, Input) or self._on_host(value)
 
     def _in_place(self, variable: Node, value: Node) -> bool:
-        """Whether every other step that reads the old value is over by then."""
+        """Whether every other step that reads the old value, or may fail, is over by then."""
         writers = [k for k, s in enumerate(self.steps) for w in s if value in w.writes]
         readers = [(k, w) for k, s in enumerate(self.steps) for w in s if variable in w.reads]
         if len(writers) != 1 or value.dtype != variable.dtype:
             return False
         if any(variable is self.partition.aliases.get(o, o) for o in self.graph.outputs):
             return False
+        if any(_may_fail(w) for s in self.steps[writers[0] :] for w in s):
+            return False  # a failed call leaves Variables as they were
         for k, work in readers:
             if k > writers[0] or (k == writers[0] and not _same_element(work, variable, value)):
                 return False
@@ -233,7 +260,18 @@ class Assembly:
 
     def _buffer_slot(self, lowered: Lowered, buffer: Buffer) -> int:
         node = lowered.node_of.get(buffer)
-        return self.scratch[id(buffer)] if node is None else self.slot_of[node]
+        return self.scratch[id(lowered), id(buffer)] if node is None else self.slot_of[node]
+
+    def _copy_work(self, variable: Node, value: Node) -> Work:
+        """A step that copies a new value into its Variable's memory."""
+        emit = Emit()
+        out, source = (Buffer(n, value.dtype, value.tensor.size) for n in ("b0", "b1"))
+        row = Var("i", value.tensor.size)
+        store = Store(out, atom(row), emit.load(source, atom(row)))
+        kernel = Kernel("copy", (out, source), row, (store,), writes=(out,), flat=True)
+        lowered = Lowered(kernel, {out: variable, source: value})
+        group = Group("loop", Frame(row.extent), {value: "full"})
+        return Work(group, lowered, self.printed(lowered), [value], [])
 
     # ---- the program -------------------------------------------------------------------
 
@@ -286,11 +324,13 @@ class Assembly:
         node = work.group.nodes[0]
         op: Any = node.op
         shapes = tuple(i.shape for i in node.inputs)  # an alias has another shape than its slot
+        wanted = results_of(work)
 
         def host(arrays: list[Any], sizes: dict[str, int]) -> Any:
             bound = op.bind(sizes) if sizes else op
             own = [[substitute(s, sizes) for s in shape] for shape in shapes]
-            return bound.eager(np, *(a.reshape(s) for a, s in zip(arrays, own, strict=True)))
+            found = bound.eager(np, *(a.reshape(s) for a, s in zip(arrays, own, strict=True)))
+            return tuple(found[k] for k in wanted) if isinstance(found, tuple) else found
 
         return Step(
             kernel="",
@@ -335,16 +375,9 @@ class Assembly:
         return shares
 
 
-def _copy_work(variable: Node, value: Node) -> Work:
-    """A step that copies a new value into its Variable's memory."""
-    emit = Emit()
-    out, source = (Buffer(n, value.dtype, value.tensor.size) for n in ("b0", "b1"))
-    row = Var("i", value.tensor.size)
-    store = Store(out, atom(row), emit.load(source, atom(row)))
-    kernel = Kernel("copy", (out, source), row, (store,), writes=(out,), flat=True)
-    lowered = Lowered(kernel, {out: variable, source: value})
-    group = Group("loop", Frame(row.extent), {value: "full"})
-    return Work(group, lowered, print_kernel(kernel), [value], [])
+def results_of(work: Work) -> tuple[int, ...]:
+    """Which results of an op with several a step writes, in the order of its slots."""
+    return tuple(n.op.index for n in work.writes if isinstance(n.op, Item))
 
 
 def _same_element(work: Work, variable: Node, value: Node) -> bool:

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One application of an op; compared by identity. Never changed once made."""
+    """One application of an op; compared by identity. Never changed once made.
+
+    device: where the user wants it, such as "/device:GPU:0"; empty: wherever the program runs.
+    """
 
     op: Op
     inputs: tuple[Node, ...]
     type: Type
     loc: Loc | None = None
+    device: str = ""
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -130,7 +134,7 @@ class Rewriter:
         inputs = self.inputs(node)
         if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
             return node
-        return Node(node.op, inputs, node.type, node.loc)
+        return Node(node.op, inputs, node.type, node.loc, node.device)
 
     def graph(self, graph: Graph, name: str | None = None) -> Graph:
         """The graph whose results are the replacements of the old ones."""

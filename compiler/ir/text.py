@@ -8,7 +8,8 @@
     }
 
 Names are numbers in order, settings are Python literals (left out at their default), symbolic
-sizes are names, places in the user's code are comments. The reader infers every type anew.
+sizes are names, places in the user's code are comments. `on GPU:0` after a statement or an input
+is the device that the user wants. The reader infers every type anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import ast
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphnn.compiler.ir.graph import Graph, Node
@@ -29,6 +30,7 @@ from graphnn.compiler.ops.core import Input
 from graphnn.runtime.errors import GraphnnError, Loc, ParseError
 
 COMMENT_COLUMN = 42
+DEVICE = "/device:"
 
 # ---- printing -----------------------------------------------------------------------------
 
@@ -58,10 +60,11 @@ class Printer:
         """The statement that makes a node, or the header entry of an input."""
         if isinstance(node.op, Input):
             kind = "" if node.op.kind == "argument" else f" {node.op.kind}"
-            return f"{self.name(node)}: {node.type}{kind} {_quoted(node.op.label)}"
+            text = f"{self.name(node)}: {node.type}{kind} {_quoted(node.op.label)}"
+            return text + _wish(node)
         settings = print_values(node.op.text_settings())
         inside = ", ".join(part for part in (self.names(node.inputs), settings) if part)
-        text = f"{self.name(node)}: {node.type} = {node.op.name}({inside})"
+        text = f"{self.name(node)}: {node.type} = {node.op.name}({inside}){_wish(node)}"
         if not self.places or node.loc is None:
             return text
         return f"{text:<{COMMENT_COLUMN - 2}}  # {node.loc}"
@@ -89,6 +92,10 @@ def same_graph(a: Graph, b: Graph) -> bool:
     return print_graph(a, places=False) == print_graph(b, places=False)
 
 
+def _wish(node: Node) -> str:
+    return f" on {node.device.removeprefix(DEVICE)}" if node.device else ""
+
+
 def _name(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z_][\w.]*", name) else _quoted(name)
 
@@ -108,6 +115,8 @@ _STATEMENT = re.compile(r"\s*%(?P<number>\d+)\s*:\s*(?P<type>[^=]*?)\s*=\s*(?P<o
 _UPDATE = re.compile(r"\s*update\s+%(\d+)\s*<-\s*%(\d+)\s*$")
 _EFFECT = re.compile(r"\s*effect\s+%(\d+)\s*$")
 _RETURN = re.compile(r"\s*return\b(?P<names>[\s\d%,]*)$")
+_WISH = re.compile(r"\s*\bon\s+(?P<kind>[A-Z]+):(?P<number>\d+)\s*")
+_WISHED = re.compile(r"(?P<call>.*\))" + _WISH.pattern + "$")
 _TYPE = re.compile(r"(?P<dtype>\w+)\[(?P<sizes>[^\]]*)\]")
 _TOKEN = re.compile(r"(\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')|(#)|%(?=\d)")
 _PLACE = re.compile(r"#\s*(?P<file>.+?):(?P<line>\d+)(?: (?P<layer>.*))?$")
@@ -173,10 +182,11 @@ class Reader:
         if label is None:
             raise self.error(position, repr(line[position : position + 20]), 'a label such as "x"')
         op = Input(label=ast.literal_eval(label["label"]), kind=label["kind"] or "argument")
-        node = Node(op, (), type)
+        wish = _WISH.match(line, label.end())
+        node = Node(op, (), type, None, _device(wish))
         self.inputs.append(node)
         self.define(match["number"], node, match.start("number"))
-        return label.end()
+        return wish.end() if wish else label.end()
 
     def define(self, number: str, node: Node, column: int) -> None:
         """Give a node its name."""
@@ -239,9 +249,12 @@ class Reader:
             near = difflib.get_close_matches(match["op"], REGISTRY, 3)
             hint = f"an op, e.g. {', '.join(near)}" if near else "the name of an op"
             raise self.error(match.start("op"), repr(match["op"]), hint)
-        inputs, settings = self.arguments(line, match.start("op"))
+        wish = _WISHED.match(line)
+        call = wish["call"] if wish else line
+        inputs, settings = self.arguments(call, match.start("op"))
         written, _ = self.typed(line, match.start("type"))
         node = self.apply(cls, inputs, settings, match.start("op"), comment)
+        node = replace(node, device=_device(wish))
         if node.type != written:
             raise self.error(match.start("type"), str(written), f"{node.type}, which the op infers")
         self.define(match["number"], node, match.start("number"))
@@ -304,6 +317,10 @@ class Reader:
             expected=expected,
             fix="correct the text; print_graph shows the form",
         )
+
+
+def _device(wish: re.Match[str] | None) -> str:
+    return f"{DEVICE}{wish['kind']}:{wish['number']}" if wish else ""
 
 
 def _indent(line: str) -> int:

@@ -6,6 +6,7 @@ form back.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 from graphnn.compiler.ir.graph import Graph, Node
@@ -14,6 +15,7 @@ from graphnn.compiler.ir.types import TensorType, TupleType
 from graphnn.compiler.ops.core import Gradient, Input, Item
 from graphnn.runtime.errors import GraphError, GraphnnError, ParseError
 
+_DEVICE = re.compile(r"/device:[A-Z]+:\d+")
 Problem = tuple[Node | None, str, str]
 """(node, what was found, what was expected)"""
 
@@ -76,6 +78,8 @@ def _updates(graph: Graph) -> Iterator[Problem]:
 
 
 def _structure(node: Node) -> Iterator[Problem]:
+    if node.device and not _DEVICE.fullmatch(node.device):
+        yield node, f"the device {node.device!r}", 'a full name such as "/device:GPU:0"'
     if isinstance(node.op, Item):
         (source,) = node.inputs
         if not isinstance(source.type, TupleType):

@@ -64,6 +64,7 @@ class Op:
     for_gradients: ClassVar[bool] = False  # the input itself, once gradients are written out
     rearranges: ClassVar[bool] = False  # the result holds elements of the one input, no others
     stretches: ClassVar[bool] = False  # it only broadcasts its one input
+    apart: ClassVar[bool] = False  # its readers share no kernel with what computes its input
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -118,6 +119,12 @@ class Op:
     def uniform(self) -> Any:
         """The number that all elements of the result are, if the settings say so."""
         return None
+
+    @property
+    def epilogue(self) -> str:
+        """What a library's product can do to its result in the place of this op: "add", "cast",
+        "relu" or "gelu" (by tanh); "" for nothing."""
+        return ""
 
     # ---- how the text form shows settings -----------------------------------------------
 
@@ -399,7 +406,7 @@ class ArrayHandler(BaseHandler):
         return TensorType(tuple(value.shape), value.dtype)
 
     def constant(self, value: Any, dtype: DType) -> Any:
-        return np.asarray(value, dtype)
+        return np.asarray(value, dtype) if self.xp is np else self.xp.full((), value, dtype)
 
 
 class TypeValue:

@@ -24,6 +24,9 @@ class Callee(Protocol):
     def backward(self) -> Callee:
         """The callee of `backward_graph`."""
 
+    def reached(self) -> Sequence[bool]:
+        """For each float input, whether a gradient of the outputs reaches it."""
+
 
 class Call(Op):
     """The outputs of a graph for other inputs; its gradient runs the graph's backward program.
@@ -44,8 +47,12 @@ class Call(Op):
     def grad(self, ops: Any, *inputs: Any, out: Any, g: Any) -> Any:
         graph = self.program.graph
         seeds = [gi for gi, o in zip(g, graph.outputs, strict=True) if is_float(o.dtype)]
-        found = iter(ops.call(*inputs, *seeds, program=self.program.backward()))
-        return tuple(next(found) if is_float(i.dtype) else None for i in graph.inputs)
+        reached = self.program.reached()
+        if not any(reached):
+            return (None,) * len(inputs)
+        found = ops.call(*inputs, *seeds, program=self.program.backward())
+        known = iter([v if some else None for v, some in zip(found, reached, strict=True)])
+        return tuple(next(known) if is_float(i.dtype) else None for i in graph.inputs)
 
     def decompose(self, ops: Any, *inputs: Any) -> Any:
         graph = self.program.graph

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from graphnn.compiler.ir.types import NUMBERS, DType, TensorType, describe, is_float
-from graphnn.compiler.ops.base import NoGradient, Op, Sample
+from graphnn.compiler.ops.base import Op, Sample
 from graphnn.runtime.errors import ArgumentError, DTypeError, ShapeError
 
 
@@ -26,7 +26,6 @@ class AllReduce(Op):
 
     name = "all_reduce"
     accepts: ClassVar[tuple[DType, ...]] = NUMBERS
-    gradient = NoGradient("a replica does not see how the others depend on its value")
     kind: str
     replicas: int
     samples = (
@@ -77,6 +76,10 @@ class AllReduce(Op):
             expected="tensors of one shape and dtype from all replicas",
             fix="reduce over the examples first, or gather the values instead",
         )
+
+    def grad(self, ops: Any, *inputs: Any, out: Any, g: Any) -> tuple[Any, ...]:
+        shares = g if self.kind == "sum" else tuple(ops.divide(gi, self.replicas) for gi in g)
+        return tuple(shares) * self.replicas
 
     def decompose(self, ops: Any, *inputs: Any) -> tuple[Any, ...]:
         count = len(inputs) // self.replicas

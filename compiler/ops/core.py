@@ -184,6 +184,7 @@ class Barrier(Elementwise):
     """The input itself, kept apart from equal expressions: what hangs on it is recomputed."""
 
     name = "barrier"
+    apart = True
     key: int
     samples = (Sample((("f", (3, 4)),), settings={"key": 1}),)
 
@@ -201,12 +202,14 @@ class CustomGradient(Op):
     """Several tensors passed through, with a gradient that the user states.
 
     Inputs: the function's inputs (`count` of them), then its results. Results: the results.
-    rule(ops, inputs, outs, gs) gives one gradient per input of the function.
+    rule(ops, inputs, outs, gs) gives one gradient per input of the function. across: whether the
+    rule waits for other replicas; then it must run when a tape is asked, not in a pass.
     """
 
     name = "custom_gradient"
     count: int
     rule: Callable[..., Any]
+    across: bool = False
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         return types[self.count :]

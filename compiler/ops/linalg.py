@@ -87,8 +87,9 @@ class MatMul(Op):
         return out if out.dtype == dtype else out.astype(dtype)
 
     def library(self, target: str, a: TensorType, b: TensorType) -> Gemm | None:
-        """The call that a BLAS can do; None for dtypes that it lacks."""
-        if a.dtype not in (float32, float64):
+        """The call that the target's library can do; None for dtypes that it lacks."""
+        short = (float16, bfloat16) if target == "cuda" else ()
+        if a.dtype not in (float32, float64, *short):
             return None
         m, k = (a.shape[-1], a.shape[-2]) if self.transpose_a else a.shape[-2:]
         n = b.shape[-2] if self.transpose_b else b.shape[-1]

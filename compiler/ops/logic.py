@@ -475,6 +475,10 @@ class Cast(Elementwise):
         Sample((("f", (3, 4)),), {"dtype": "float16"}, differentiable=False),
     )
 
+    @property
+    def epilogue(self) -> str:
+        return "cast"
+
     def infer(self, *types: TensorType) -> TensorType:
         self.check_dtypes(types)
         return types[0].with_dtype(as_dtype(self.dtype))

@@ -21,10 +21,6 @@ _NONZERO = (
     Sample((("f", (2, 1)), ("f", (1, 3), -3.0, -0.5))),
     Sample((("f", ()), ("f", (), 0.5, 3.0))),
 )
-_INTEGER_PAIR = (
-    Sample((("i", (4, 5)), ("i", (5,), 1, 5))),
-    Sample((("i", (9,)), ("i", (), 0, 1))),
-)
 _ONE = (Sample((("f", (3, 4)),)), Sample((("f", ()),)), Sample((("f", (0,)),)))
 _POSITIVE = (Sample((("f", (3, 4), 0.1, 4.0),)), Sample((("f", (), 0.1, 4.0),)))
 _WITH_INTEGERS = (*_ONE, Sample((("i", (3, 1)),)))
@@ -41,6 +37,10 @@ class Add(Plain):
 
     name, arity, accepts, commutative = "add", 2, NUMBERS, True
     samples = _PAIR
+
+    @property
+    def epilogue(self) -> str:
+        return "add"
 
     def grad(self, ops: Any, x: Any, y: Any, *, out: Any, g: Any) -> Any:
         return g, g
@@ -139,62 +139,6 @@ class Divide(Plain):
         if is_uniform(y, -1):
             return ops.negative(x)
         return x if is_uniform(y, 1) else None
-
-
-class FloorDivide(Elementwise):
-    """Quotient rounded down, with broadcasting; an integer divided by 0 gives 0.
-
-    Floats follow Python and NumPy: (x - x mod y) / y, so 1.0 // 0.1 is 9.0.
-    The most negative integer divided by -1 wraps to itself.
-    x, y: numbers of any dtype, bool excluded. Returns: their common dtype.
-
-    >>> graphnn.floor_divide(-7, 2).numpy().item()
-    -4
-    """
-
-    name, arity, accepts = "floor_divide", 2, NUMBERS
-    gradient = NoGradient("the quotient rounded down is piecewise constant")
-    samples = (*_NONZERO, *_INTEGER_PAIR)
-
-    def eager(self, xp: Any, x: Any, y: Any) -> Any:
-        return quiet(_floor_divide, xp, x, y)
-
-    def scalar(self, emit: Any, x: Any, y: Any) -> Any:
-        return emit.floordiv(x, y)
-
-
-def _floor_divide(xp: Any, x: Any, y: Any) -> Any:
-    if x.dtype.itemsize == 2 and is_float(x.dtype):  # ml_dtypes differs from NumPy at infinities
-        return xp.floor_divide(x.astype(float32), y.astype(float32)).astype(x.dtype)
-    return xp.floor_divide(x, y)
-
-
-class Remainder(Elementwise):
-    """x - floor(x / y) * y, with the sign of y; an integer modulo 0 gives 0. Also called mod.
-
-    x, y: numbers of any dtype, bool excluded. Returns: their common dtype.
-
-    >>> graphnn.remainder(-7, 3).numpy().item()
-    2
-    """
-
-    name, arity, accepts = "remainder", 2, NUMBERS
-    samples = (*_NONZERO, *_INTEGER_PAIR)
-
-    def eager(self, xp: Any, x: Any, y: Any) -> Any:
-        return quiet(_remainder, xp, x, y)
-
-    def grad(self, ops: Any, x: Any, y: Any, *, out: Any, g: Any) -> Any:
-        return g, ops.negative(ops.multiply(g, ops.floor_divide(x, y)))
-
-    def scalar(self, emit: Any, x: Any, y: Any) -> Any:
-        return emit.mod(x, y)
-
-
-def _remainder(xp: Any, x: Any, y: Any) -> Any:
-    if x.dtype.itemsize == 2 and is_float(x.dtype):
-        return xp.remainder(x.astype(float32), y.astype(float32)).astype(x.dtype)
-    return xp.remainder(x, y)
 
 
 class Power(Elementwise):

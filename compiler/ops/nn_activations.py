@@ -38,6 +38,10 @@ class Relu(Formula):
     name, accepts = "relu", NUMBERS
     samples = (*_SAMPLES, Sample((("i", (3, 4), -3, 4),)))
 
+    @property
+    def epilogue(self) -> str:
+        return "relu"
+
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:
         return (ops.where(ops.greater(out, 0), g, 0),)
 
@@ -315,6 +319,10 @@ class Gelu(_Activation):
         Sample((("f", (0, 2)),)),
         Sample((("f", (3, 4), -4.0, 4.0),), {"approximate": True}, ulp=4),
     )
+
+    @property
+    def epilogue(self) -> str:
+        return "gelu" if self.approximate else ""
 
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:
         if self.approximate:

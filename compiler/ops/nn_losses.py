@@ -116,9 +116,10 @@ class SparseSoftmaxCrossEntropy(Composite):
         x = wide_op(ops, logits)
         last = (len(x.shape) - 1,)
         _, e, s = shifted_exp(ops, x, last)
-        target = ops.one_hot(labels, depth=x.shape[-1], dtype=x.dtype.name)
+        chosen = ops.one_hot(labels, depth=x.shape[-1], dtype="bool")
         g = ops.expand_dims(cast_op(ops, g, x.dtype), axes=last)
-        slope = ops.multiply(g, ops.subtract(ops.divide(e, s), target))
+        # g * (e / s - target), with one division for all classes
+        slope = ops.subtract(ops.multiply(e, ops.divide(g, s)), ops.where(chosen, g, 0.0))
         return cast_op(ops, slope, logits.dtype), None
 
 

@@ -8,9 +8,20 @@ from typing import Any
 
 from graphnn.compiler.codegen.scalar import Emit, Scalar, compute_dtype, expressions
 from graphnn.compiler.ir.graph import Node
-from graphnn.compiler.ir.sizes import Var, atom, product, ravel, unravel
-from graphnn.compiler.ir.types import TensorType
+from graphnn.compiler.ir.sizes import (
+    Size,
+    Var,
+    atom,
+    atoms,
+    product,
+    ravel,
+    substitute,
+    unravel,
+)
+from graphnn.compiler.ir.types import TensorType, TupleType
 from graphnn.compiler.ops.base import Elementwise, Load, Op, broadcast_index
+
+USUAL_SIZE = 64  # what a symbolic size is taken for
 
 Access = tuple[int, Any]  # (position of the input, linear index into it)
 
@@ -88,3 +99,17 @@ def is_alias(node: Node) -> bool:
         return False
     linear = flat_index(node.tensor.size)
     return accesses(node, linear) == ((0, linear),)
+
+
+def nbytes(node: Node) -> int:
+    """Bytes of a value; symbolic sizes are taken for the usual one."""
+    if isinstance(node.type, TupleType):
+        return 0  # its items are counted
+    return int(_estimate(node.type))
+
+
+def _estimate(type: TensorType) -> Any:
+    size = type.nbytes
+    if not isinstance(size, Size):
+        return size
+    return substitute(size, dict.fromkeys(atoms(size), USUAL_SIZE))

@@ -18,15 +18,17 @@ class Decompose:
     """Runs `decompose` rules until only primitive ops remain.
 
     keep_rules: leave composites whole that state how (or that no) gradient flows through them,
-    for their own rule is better than the one of their parts.
+    for their own rule is better than the one of their parts. libraries: leave whole what one of
+    these does, by the op's own word (`library`).
     """
 
     name: ClassVar[str] = "decompose"
     keep_rules: bool = False
+    libraries: tuple[str, ...] = ()
 
     def run(self, graph: Graph) -> Graph:
         """The graph with composites replaced."""
-        if not any(self.splits(n.op) for n in graph.nodes):
+        if not any(self.splits(n.op, n.inputs) for n in graph.nodes):
             return graph
         handler = Splitter(self)
         rewriter = Rewriter()
@@ -34,8 +36,8 @@ class Decompose:
         for node in graph.nodes:
             if isinstance(node.op, Item) and node.inputs[0] in parts:
                 rewriter.replace[node] = parts[node.inputs[0]][node.op.index]
-            elif self.splits(node.op):
-                handler.loc = node.loc
+            elif self.splits(node.op, node.inputs):
+                handler.at(node)
                 result = handler.split(node.op, rewriter.inputs(node))
                 if isinstance(node.type, TupleType):
                     parts[node] = result
@@ -45,9 +47,12 @@ class Decompose:
                 rewriter.replace[node] = rewriter.copy(node)
         return rewriter.graph(graph)
 
-    def splits(self, op: Op) -> bool:
+    def splits(self, op: Op, inputs: Sequence[Node]) -> bool:
         """Whether an op is replaced."""
         if not op.has("decompose"):
+            return False
+        rule = getattr(op, "library", None) if self.libraries else None
+        if rule and any(rule(name, *(i.tensor for i in inputs)) for name in self.libraries):
             return False
         return not (self.keep_rules and (op.has("grad") or op.gradient is not None))
 
@@ -61,7 +66,7 @@ class Splitter(GraphHandler):
         self.ops = Ops(self)
 
     def apply(self, op: Op, inputs: Sequence[Node]) -> Any:
-        if self.options.splits(op):
+        if self.options.splits(op, inputs):
             return self.split(op, inputs)
         return super().apply(op, inputs)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -45,20 +46,25 @@ class Frame:
     cols: Any = 1
     fixed: bool = False
 
-    @property
+    @cached_property
     def row(self) -> Any:
         """Index of the row."""
         return atom(Var("i", self.rows))
 
-    @property
+    @cached_property
     def col(self) -> Any:
         """Index of the column."""
         return atom(Var("j", self.cols))
 
+    @cached_property
+    def full(self) -> Any:
+        """Linear index of an element."""
+        return self.row * self.cols + self.col
+
     def linear(self, level: str) -> Any:
         """Linear index of a member's element."""
         if level == "full":
-            return self.row * self.cols + self.col
+            return self.full
         return {"row": self.row, "col": self.col, "one": 0}[level]
 
 
@@ -145,7 +151,15 @@ class _Fusion:
         self.sources = {
             n: tuple(dict.fromkeys(self._real_inputs(n))) for n in graph.nodes if n in self.group
         }
+        self.apart = {
+            (s, r)
+            for n in graph.nodes
+            if n.op.apart
+            for s in self._real_inputs(n)
+            for r in self._real_readers(n)
+        }
         self.kept = list(dict.fromkeys(self.group.values()))  # so that an id stays one group's
+        # The last node of a group, or of a group that it depends on, directly or not.
         self.last = {id(g): max(self.order[n] for n in g.levels) for g in self.kept}
         self.readers: dict[Node, list[Node]] = {n: [] for n in graph.nodes}
         for node, sources in self.sources.items():
@@ -158,7 +172,8 @@ class _Fusion:
         """Nodes that must be in memory whatever is fused."""
         needed = {r for r in self.graph.roots}
         for node in self.graph.nodes:
-            if node.op.fusion in ("none", "library") and not isinstance(node.op, Item):
+            is_step = node.op.fusion in ("none", "library") and not isinstance(node.op, Item)
+            if is_step or node.op.apart:
                 needed.update(node.inputs)
         return needed
 
@@ -185,7 +200,7 @@ class _Fusion:
             return len(node.inputs) == 1
         if kind != "map":
             return False
-        return not node.inputs or node.tensor.size == 1 or _is_cheap_copy(node)
+        return not node.inputs or node.op.apart or node.tensor.size == 1 or _is_cheap_copy(node)
 
     def _real_inputs(self, node: Node) -> Iterator[Node]:
         for source in node.inputs:
@@ -193,6 +208,13 @@ class _Fusion:
                 yield from self._real_inputs(source)
             else:
                 yield source
+
+    def _real_readers(self, node: Node) -> Iterator[Node]:
+        for reader in self.graph.users[node]:
+            if reader in self.inlined:
+                yield from self._real_readers(reader)
+            else:
+                yield reader
 
     def _start(self, node: Node) -> None:
         if isinstance(node.op, Item):
@@ -219,6 +241,7 @@ class _Fusion:
                 for source in self.sources.get(node, ()):
                     self._merge_edge(source, node)
             self._merge_siblings()
+            self._merge_numbers()
         groups = self._ordered()
         stored = self._stored()
         return Partition(self.graph, groups, self.inlined, stored, self.aliases, list(self.reasons))
@@ -240,6 +263,15 @@ class _Fusion:
                     continue
                 if self._reads_fully(a, node) and self._reads_fully(b, node):
                     self._try_merge(ga, gb)
+
+    def _merge_numbers(self) -> None:
+        """Kernels that compute one number each, such as a mean and a counter, become one."""
+        groups = [g for g in self._groups() if g.kind == "loop" and same(g.frame.rows, 1)]
+        small = [g for g in groups if not g.frame.fixed]
+        for a, b in pairwise(small):
+            first, second = self.group[a.nodes[0]], self.group[b.nodes[0]]
+            if first is not second:
+                self._try_merge(first, second)
 
     def _reads_fully(self, reader: Node, source: Node) -> bool:
         group = self.group[reader]
@@ -263,11 +295,24 @@ class _Fusion:
             return "another step has to run between them"
         ordered = sorted(levels, key=self.order.__getitem__)
         merged = Group("loop", frame, {n: levels[n] for n in ordered})
-        self.last[id(merged)] = self.order[ordered[-1]]
+        self.last[id(merged)] = max(self.last[id(a)], self.last[id(b)])
         self.kept.append(merged)
         for node in ordered:
             self.group[node] = merged
+        self._put_off(merged)
         return ""
+
+    def _put_off(self, changed: Group) -> None:
+        """Let what depends on a group know how far it reaches now."""
+        stack = [changed]
+        while stack:
+            group = stack.pop()
+            last = self.last[id(group)]
+            for reader in (r for n in group.levels for r in self.readers[n]):
+                other = self.group[reader]
+                if self.last[id(other)] < last:
+                    self.last[id(other)] = last
+                    stack.append(other)
 
     def _check_edges(self, a: Group, b: Group, frame: Frame, levels: dict[Node, str]) -> str:
         """Whether members of b read members of a at the element that is at hand."""
@@ -278,6 +323,8 @@ class _Fusion:
             for source, linear in self._requests(node, frame, levels[node]):
                 if source not in members:
                     continue
+                if (source, node) in self.apart:
+                    return f"{node.op.name} reads {source.op.name} again later, from memory"
                 level = levels[source]
                 if level in ("col", "one"):
                     return f"{source.op.name} is complete only after all rows"
@@ -312,7 +359,7 @@ class _Fusion:
         stack = [s for n in b.levels for s in self.sources[n]]
         while stack:
             group = self.group.get(stack.pop())
-            # What ends before a begins cannot depend on it.
+            # What ends before a begins, with all it depends on, cannot depend on a.
             if group is None or id(group) in seen or self.last[id(group)] < first:
                 continue
             seen.add(id(group))
@@ -361,10 +408,16 @@ class _Fusion:
 
 
 def _is_cheap_copy(node: Node) -> bool:
-    """Whether reading an input of the graph instead costs its readers next to nothing."""
-    if len(node.inputs) != 1 or not isinstance(node.inputs[0].op, Input):
+    """Whether it costs its readers next to nothing to read its input instead, which is in memory
+    in any case: an input of the graph, or what a library call gives."""
+    if len(node.inputs) != 1:
         return False
-    source = node.inputs[0]
+    (source,) = node.inputs
+    base = source
+    while is_alias(base):
+        (base,) = base.inputs
+    if not isinstance(base.op, Input) and base.op.fusion != "library":
+        return False
     narrow = source.dtype.itemsize <= node.dtype.itemsize
     return narrow and source.tensor.size == node.tensor.size and weight(node) <= CHEAP
 

@@ -44,14 +44,16 @@ def keep_narrow_copies(graph: Graph) -> tuple[Graph, tuple[NarrowCopy, ...]]:
         return graph, ()
     known: dict[tuple[Node, DType], Node] = {}
     rewriter = Rewriter()
-    copies, updates = [], []
+    copies: list[NarrowCopy] = []
+    updates: list[tuple[Node, Node]] = []
     positions = {node: i for i, node in enumerate(graph.inputs)}
     for cast in casts:
         (source,) = cast.inputs
         key = source, cast.dtype
         if key not in known:
             label = f"{source.op.label}.{cast.dtype.name}"  # type: ignore[attr-defined]
-            known[key] = Node(Input(label=label, kind="variable"), (), cast.type, source.loc)
+            op = Input(label=label, kind="variable")
+            known[key] = Node(op, (), cast.type, source.loc, source.device)
             position = len(graph.inputs) + len(copies)
             copies.append(NarrowCopy(position, positions[source], cast.tensor))
             updates.append((known[key], replace(cast, inputs=(values[source],))))

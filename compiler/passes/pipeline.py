@@ -33,16 +33,26 @@ class Pass(Protocol):
 PASSES: tuple[type[Any], ...] = (Decompose, Simplify, ExpandGradients, Recompute)
 
 
+AGAIN = 48  # scalar operations that a GPU does in the time that a float32 takes to and fro
+
+
 @cache
-def default_passes() -> tuple[Pass, ...]:
-    """The passes from a traced graph to the one that placement and fusion see."""
+def default_passes(kind: str = "cpu", libraries: tuple[str, ...] | None = None) -> tuple[Pass, ...]:
+    """The passes from a traced graph to the one that placement and fusion see.
+
+    kind: of the device, "cpu" or "cuda". libraries: names of those that do composite ops whole;
+    None: cuDNN on a GPU.
+    """
+    if libraries is None:
+        libraries = ("cudnn",) if kind == "cuda" else ()
+    again = AGAIN if kind == "cuda" else 0
     return (
         Decompose(keep_rules=True),  # composites with a gradient rule stay whole: theirs is better
         Simplify(),
         ExpandGradients(),
-        Decompose(),
+        Decompose(libraries=libraries),
         Simplify(),  # forward and backward now share what they both compute
-        Recompute(),  # last, since merging equal expressions would undo it
+        Recompute(most_weight=again),  # last, since merging equal expressions would undo it
     )
 
 

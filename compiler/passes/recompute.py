@@ -9,30 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from graphnn.compiler.ir.graph import Graph, Node, Rewriter
-from graphnn.compiler.ir.sizes import Size, atoms, substitute
-from graphnn.compiler.ir.types import TensorType, TupleType
+from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.ops.core import Barrier, Input
+from graphnn.compiler.passes.access import nbytes
+from graphnn.compiler.passes.again import compute_again
 
-USUAL_SIZE = 64  # what a symbolic size is taken for
 CHEAP = ("map", "view")  # loop forms that may be run twice
 
 
 @dataclass(frozen=True)
 class Recompute:
-    """Computes cheap values again instead of keeping them, if memory is short.
+    """Computes cheap values again instead of keeping them: where that moves fewer bytes, and if
+    memory is short.
 
-    memory_budget: bytes of intermediate values up to which nothing is done; None: never anything.
+    memory_budget: bytes of intermediate values up to which memory is not short; None: it never is.
+    most_weight: scalar operations up to which a value is computed again to save traffic; 0: never.
     Values marked by `recompute_grad` are computed again in any case, by their barriers.
     """
 
     name: ClassVar[str] = "recompute"
     memory_budget: int | None = None
+    most_weight: int = 0
 
     def run(self, graph: Graph) -> Graph:
-        """The graph, with some values computed a second time behind barriers."""
+        """The graph, with some values computed a second time."""
+        if self.most_weight:
+            graph = compute_again(graph, self.most_weight)
         if self.memory_budget is None:
             return graph
         peak, position = peak_memory(graph)
@@ -58,20 +63,6 @@ def peak_memory(graph: Graph) -> tuple[int, int]:
         ending[last.get(node, i)] = ending.get(last.get(node, i), 0) + size
         alive -= ending.pop(i, 0)
     return best
-
-
-def nbytes(node: Node) -> int:
-    """Bytes of a value; symbolic sizes are taken for the usual one."""
-    if isinstance(node.type, TupleType):
-        return 0  # its items are counted
-    return int(_estimate(node.type))
-
-
-def _estimate(type: TensorType) -> Any:
-    size = type.nbytes
-    if not isinstance(size, Size):
-        return size
-    return substitute(size, dict.fromkeys(atoms(size), USUAL_SIZE))
 
 
 def choose(graph: Graph, position: int) -> tuple[set[Node], set[Node]]:
@@ -123,12 +114,12 @@ def repeat(graph: Graph, position: int, kept: set[Node], again: set[Node]) -> Gr
     copies: dict[Node, Node] = {}
     for node in graph.nodes[: position + 1]:
         if node in kept or isinstance(node.op, Input):
-            copies[node] = Node(Barrier(key=position), (node,), node.type, node.loc)
+            copies[node] = Node(Barrier(key=position), (node,), node.type, node.loc, node.device)
         elif not node.inputs:
             copies[node] = node
         elif is_cheap(node) and all(i in copies for i in node.inputs):
             inputs = tuple(copies[i] for i in node.inputs)
-            copies[node] = Node(node.op, inputs, node.type, node.loc)
+            copies[node] = Node(node.op, inputs, node.type, node.loc, node.device)
     rewriter = Rewriter()
     for i, node in enumerate(graph.nodes):
         rewriter.replace[node] = node if i <= position else _late(rewriter, node, again, copies)
@@ -142,4 +133,4 @@ def _late(rewriter: Rewriter, node: Node, again: set[Node], copies: dict[Node, N
     )
     if all(a is b for a, b in zip(inputs, node.inputs, strict=True)):
         return node
-    return Node(node.op, inputs, node.type, node.loc)
+    return Node(node.op, inputs, node.type, node.loc, node.device)

@@ -64,6 +64,8 @@ class Builder(GraphHandler):
         if self._depth > STEP_LIMIT:
             raise self._loops(rule, new)
         found = rule(self, new)
+        if self.device and found in new.inputs and found.device != self.device:
+            found = None  # a copy to the device that the user wants it on
         if found is not None and found.type != new.type:
             found = self._fitted(found, rule, new)
         self._depth -= 1
@@ -96,7 +98,7 @@ class Builder(GraphHandler):
         inputs = new.inputs
         if new.op.commutative:
             inputs = tuple(sorted(inputs, key=self._number))
-        key = (new.op, inputs)
+        key = (new.op, inputs, self.device)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self._node(new, old)
@@ -110,7 +112,7 @@ class Builder(GraphHandler):
     def _node(self, new: Application, old: Node | None) -> Node:
         if old is not None and old.op is new.op and old.inputs == new.inputs:
             return old
-        return Node(new.op, new.inputs, new.type, self.loc)
+        return Node(new.op, new.inputs, new.type, self.loc, self.device)
 
 
 def mergeable(op: Op) -> bool:

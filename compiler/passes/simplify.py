@@ -56,7 +56,7 @@ def _has_inner_ends(node: Node) -> bool:
 def _rebuilt(builder: Builder, rewriter: Rewriter, node: Node) -> Node:
     if isinstance(node.op, Input):
         return node
-    builder.loc = node.loc
+    builder.at(node)
     return builder.make(Application(node.op, rewriter.inputs(node), node.type), node)
 
 

@@ -3,7 +3,6 @@
 from graphnn.data import experimental
 from graphnn.data.dataset import Dataset
 from graphnn.data.iterator import DatasetIterator
-from graphnn.data.specs import StringSpec
 from graphnn.data.stage import INFINITE as INFINITE_CARDINALITY
 from graphnn.data.stage import UNKNOWN as UNKNOWN_CARDINALITY
 from graphnn.data.text import TextLineDataset
@@ -15,7 +14,6 @@ __all__ = [
     "UNKNOWN_CARDINALITY",
     "Dataset",
     "DatasetIterator",
-    "StringSpec",
     "TextLineDataset",
     "experimental",
 ]

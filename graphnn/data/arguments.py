@@ -6,7 +6,6 @@ from typing import Any
 
 from graphnn.compiler.ir.types import DType, as_dtype, is_float, is_integer
 from graphnn.data.elements import map_leaves, zip_leaves
-from graphnn.data.specs import make_spec
 from graphnn.data.stage import INFINITE, Stage
 from graphnn.data.threads import AUTOTUNE, cores
 from graphnn.runtime.errors import ArgumentError, GraphnnError
@@ -131,9 +130,9 @@ def signature(specs: Any, types: Any, shapes: Any) -> Any:
             fix="give output_signature=TensorSpec(shape, dtype)",
         )
     if not isinstance(types, tuple | dict):
-        return make_spec(tuple(shapes), types)
+        return TensorSpec(tuple(shapes), types)
     boxed = map_leaves(_Shape, _as_leaves(types, shapes))
-    return zip_leaves(lambda kind, shape: make_spec(tuple(shape.sizes), kind), types, boxed)
+    return zip_leaves(lambda kind, shape: TensorSpec(tuple(shape.sizes), kind), types, boxed)
 
 
 class _Shape:

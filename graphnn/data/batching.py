@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphnn.data.blocks import Block, count, join, row, stack
+from graphnn.data.blocks import Block, count, row, stack
 from graphnn.data.elements import (
     Array,
     describe_element,
@@ -17,10 +19,11 @@ from graphnn.data.elements import (
     to_array,
     zip_leaves,
 )
-from graphnn.data.specs import batched, make_spec, unbatched
+from graphnn.data.specs import batched, unbatched
 from graphnn.data.stage import INFINITE, UNKNOWN, Cursor, Stage, State, repeated
 from graphnn.runtime import memory
 from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.signature import TensorSpec
 
 
 class Batch(Stage):
@@ -55,9 +58,10 @@ class _BatchCursor(Cursor):
     def __init__(self, child: Cursor, rows: int, drop: bool, columnar: bool) -> None:
         super().__init__(child)
         self.child, self.rows, self.drop, self.columnar = child, rows, drop, columnar
+        self._rows: Callable[[int], Block | None] = child.together
 
     def next(self) -> Any:
-        block = self._rows()
+        block = self._rows(self.rows)
         if block is None or (self.drop and count(block) < self.rows):
             raise StopIteration
         return block if self.columnar else self._stack(block)
@@ -65,9 +69,9 @@ class _BatchCursor(Cursor):
     def _stack(self, elements: list[Any]) -> Any:
         return stack(elements)
 
-    def _rows(self) -> Block | None:
-        blocks = self.child.blocks(self.rows)
-        return join(blocks) if blocks else None
+    def lend(self, lent: bool = True) -> None:
+        if self.columnar:  # a list holds its elements until they are stacked
+            self.child.lend(lent)
 
 
 class PaddedBatch(Batch):
@@ -89,7 +93,7 @@ class PaddedBatch(Batch):
     def spec(self) -> Any:
         spec = self.child.spec()
         shapes = list(_shapes(self.shapes, spec))
-        padded = (make_spec(shape, leaf.dtype) for shape, leaf in zip(shapes, leaves(spec)))  # noqa: B905
+        padded = (TensorSpec(shape, leaf.dtype) for shape, leaf in zip(shapes, leaves(spec)))  # noqa: B905
         filled = map_leaves(lambda _: next(padded), spec)
         return batched(filled, self.rows if self.drop else None)
 
@@ -106,12 +110,9 @@ class PaddedBatch(Batch):
 class _PaddedBatchCursor(_BatchCursor):
     def __init__(self, child: Cursor, stage: PaddedBatch) -> None:
         super().__init__(child, stage.rows, stage.drop, False)
-        self.stage, self.listed = stage, not stage.child.columnar
-
-    def _rows(self) -> Block | None:
-        if self.listed:
-            return super()._rows()
-        return Cursor.block(self.child, self.rows)
+        self.stage = stage
+        if stage.child.columnar:  # a list of elements, as from other children
+            self._rows = partial(Cursor.block, child)
 
     def _stack(self, elements: list[Any]) -> Any:
         return self.stage.together(elements)

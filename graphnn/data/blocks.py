@@ -54,7 +54,7 @@ def take_rows(array: Array, rows: Array) -> Array:
         return array[rows]
     out = memory.empty((len(rows), *array.shape[1:]), array.dtype)
     # With mode="clip" NumPy writes straight into the array.
-    return np.take(array, rows, axis=0, out=out, mode="clip")
+    return array.take(rows, 0, out, "clip")
 
 
 def pick(columns: Block, rows: Array) -> Block:
@@ -62,6 +62,37 @@ def pick(columns: Block, rows: Array) -> Block:
     if type(columns) is np.ndarray:
         return take_rows(columns, rows)
     return map_leaves(lambda a: take_rows(a, rows), columns)
+
+
+class Space:
+    """Arrays that rows of columns are gathered into again and again: for a reader that is done
+    with one batch before it asks for the next."""
+
+    def __init__(self, columns: Block) -> None:
+        self._columns = columns
+        self._made: dict[int, tuple[Block, list[tuple[Array, Array]]]] = {}
+        self._texts = any(map(is_string, leaves(columns)))
+
+    def pick(self, rows: Array) -> Block:
+        """Elements by their numbers; the same arrays for each batch of one size."""
+        size = len(rows)
+        block, pairs = self._made.get(size) or self._make(size)
+        for array, out in pairs:
+            if self._texts and is_string(array):
+                out[...] = array[rows]
+            else:
+                array.take(rows, 0, out, "clip")
+        return block
+
+    def _make(self, size: int) -> tuple[Block, list[tuple[Array, Array]]]:
+        pairs = []
+
+        def room(array: Array) -> Array:
+            pairs.append((array, memory.empty((size, *array.shape[1:]), array.dtype)))
+            return pairs[-1][1]
+
+        self._made[size] = map_leaves(room, self._columns), pairs
+        return self._made[size]
 
 
 def stack(elements: list[Any], subject: str = "Dataset.batch") -> Any:

@@ -8,6 +8,8 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from graphnn.data.elements import describe_element, map_leaves, to_array, wrap
+from graphnn.data.seeds import EXAMPLE, Pass, Passes, Place, fresh_seed
+from graphnn.draws import Draws
 from graphnn.runtime.errors import (
     ArgumentError,
     DTypeError,
@@ -24,7 +26,8 @@ _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib",
 class Call:
     """A user's function as a pipeline calls it: eagerly, on Tensors, whatever thread it is in.
 
-    what: the method that it was given to. raw: whether it takes and gives NumPy arrays.
+    Its random numbers depend on the seed, the pass and the element alone. what: the method that it
+    was given to. raw: whether it takes and gives NumPy arrays, and has nothing random.
     Raises ArgumentError unless it can be called.
     """
 
@@ -37,13 +40,24 @@ class Call:
                 fix="pass a function or a lambda",
             )
         self.function, self.what, self.raw = function, what, raw
+        self.seed = 0 if raw else fresh_seed()
+        self._passes = Passes()
 
-    def __call__(self, element: Any, index: int) -> Any:
-        """What the function returns. A raised error gets a note with the element's index."""
+    def begin(self) -> Pass:
+        """A new pass over the elements."""
+        return Pass(self.seed, self._passes)
+
+    def __call__(self, element: Any, index: int, place: Place | None = None) -> Any:
+        """What the function returns. A raised error gets a note with the element's index.
+
+        place: of the pass; None stands for one of which the results are not elements.
+        """
         args: Any = element if type(element) is tuple else (element,)
+        before, state.device = (state.draws, state.device), None  # pipelines work on the CPU
         try:
             if self.raw:
                 return self.function(*args)
+            state.draws = Draws(*(place or (self.seed, EXAMPLE)), index)
             args = [map_leaves(wrap, arg) for arg in args]
             if not state.busy:
                 return self.function(*args)
@@ -54,10 +68,12 @@ class Call:
             if failed is error:
                 raise
             raise failed from error
+        finally:
+            state.draws, state.device = before
 
-    def element(self, element: Any, index: int) -> Any:
+    def element(self, element: Any, index: int, place: Place | None = None) -> Any:
         """The element of arrays that the function returns."""
-        result = self(element, index)
+        result = self(element, index, place)
         if self.raw:
             return result
         try:

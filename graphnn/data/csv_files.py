@@ -15,9 +15,9 @@ from graphnn.compiler.ir.types import as_dtype
 from graphnn.data.blocks import Block, count, cut, row
 from graphnn.data.elements import STRING, Array, to_array
 from graphnn.data.paths import needed, open_binary
-from graphnn.data.specs import make_spec
 from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, example_or_zeros
 from graphnn.runtime.errors import ArgumentError
+from graphnn.signature import TensorSpec
 
 _BLOCK_BYTES = 1 << 20
 _NUMERIC = ("int32", "int64", "float32", "float64")
@@ -70,7 +70,7 @@ class CsvRows(Stage):
         return UNKNOWN
 
     def spec(self) -> Any:
-        return self.pack([make_spec((), c.dtype) for c in self.columns])
+        return self.pack([TensorSpec((), c.dtype) for c in self.columns])
 
     def example(self, rows: int) -> Any:
         return example_or_zeros(self)

@@ -362,20 +362,22 @@ class Dataset:
         return Dataset(Cache(self._stage, filename or None))
 
     def prefetch(self, buffer_size: int | None = None) -> Dataset:
-        """Up to `buffer_size` elements (2 for AUTOTUNE) made ahead by a thread, so that work on the
-        data and on the model overlap.
+        """Up to `buffer_size` elements made ahead by a thread, so that work on the data and on the
+        model overlap. AUTOTUNE means 2, and none as long as making one takes less time than handing
+        it over.
 
         >>> [int(x) for x in graphnn.data.Dataset.range(3).prefetch(graphnn.data.AUTOTUNE)]
         [0, 1, 2]
         """
         ahead = check.ahead(buffer_size)
-        return Dataset(Prefetch(self._stage, ahead)) if ahead else self
+        tuned = buffer_size in (None, check.AUTOTUNE)
+        return Dataset(Prefetch(self._stage, ahead, tuned)) if ahead else self
 
     # ---- questions and iteration -------------------------------------------------------------
 
     @property
     def element_spec(self) -> Any:
-        """The structure of an element with a TensorSpec at each leaf (a StringSpec for text).
+        """The structure of an element with a TensorSpec at each leaf.
 
         >>> graphnn.data.Dataset.from_tensor_slices(([[1.0, 2.0]], [3])).batch(8).element_spec
         (TensorSpec(shape=(None, 2), dtype=float32), TensorSpec(shape=(None,), dtype=int32))
@@ -402,14 +404,16 @@ class Dataset:
     def __iter__(self) -> DatasetIterator:
         return DatasetIterator(self._stage)
 
-    def iterator(self, state: Any = None) -> DatasetIterator:
+    def iterator(self, state: Any = None, reuse: bool = False) -> DatasetIterator:
         """An iterator, at a saved position if one is given.
 
         state: what `DatasetIterator.state` gave, or a path that `DatasetIterator.save` wrote. The
         pipeline must be built as it was then, else StateError is raised; later epochs go on from
-        there too.
+        there too. reuse: whether the arrays of an element may be used again for the next one, as
+        `fit` allows, which saves memory traffic; nothing of an element may then be kept or
+        changed.
         """
-        return DatasetIterator(self._stage, read_position(state))
+        return DatasetIterator(self._stage, read_position(state), reuse=reuse)
 
     def as_numpy_iterator(self) -> Iterator[Any]:
         """The elements as NumPy arrays (read-only) and scalars.

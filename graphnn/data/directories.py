@@ -14,7 +14,7 @@ from graphnn.data.dataset import Dataset
 from graphnn.data.elements import STRING, Array
 from graphnn.data.mapping import Map
 from graphnn.data.paths import files, folders, join, needed, open_binary
-from graphnn.data.shuffling import fresh_seed
+from graphnn.data.seeds import fresh_seed
 from graphnn.data.threads import cores
 from graphnn.runtime.errors import ArgumentError
 

@@ -1,4 +1,4 @@
-"""Datasets of CSV files, under the names that TensorFlow gives them."""
+"""Datasets of CSV files, and elements on a GPU, under the names that TensorFlow gives them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,20 @@ from graphnn.data.csv_files import (
     records,
 )
 from graphnn.data.dataset import Dataset
+from graphnn.data.devices import copy_to_device, prefetch_to_device
 from graphnn.data.mapping import Map
 from graphnn.data.paths import expand, names
 from graphnn.runtime.errors import ArgumentError
 
 AUTOTUNE = check.AUTOTUNE
 
-__all__ = ["AUTOTUNE", "CsvDataset", "make_csv_dataset"]
+__all__ = [
+    "AUTOTUNE",
+    "CsvDataset",
+    "copy_to_device",
+    "make_csv_dataset",
+    "prefetch_to_device",
+]
 
 
 class CsvDataset(Dataset):

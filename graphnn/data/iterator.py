@@ -30,7 +30,11 @@ class DatasetIterator:
     """
 
     def __init__(
-        self, stage: Stage, position: Position | None = None, leaf: Callable[[Any], Any] = wrap
+        self,
+        stage: Stage,
+        position: Position | None = None,
+        leaf: Callable[[Any], Any] = wrap,
+        reuse: bool = False,
     ) -> None:
         self._stage, self._leaf = stage, leaf
         self._lock = threading.RLock()
@@ -38,6 +42,10 @@ class DatasetIterator:
         self._cursor: Cursor | None = stage.open()
         # Also runs at interpreter exit, before threads are torn down.
         self._finalizer = weakref.finalize(self, self._cursor.close)
+        self._reuse = reuse
+        self._seen = self._given = None  # the element whose arrays come again, and its tensors
+        if reuse:
+            self._cursor.lend()
         if position is not None:
             self._restore(position)
 
@@ -61,7 +69,12 @@ class DatasetIterator:
                 hide_own_frames(error)
                 raise
             self._at += 1
-            return map_leaves(self._leaf, element)
+            if element is not self._seen:
+                given = map_leaves(self._leaf, element)
+                if not self._reuse:
+                    return given
+                self._seen, self._given = element, given
+            return self._given
 
     def get_next(self) -> Any:
         """The next element. Raises StopIteration at the end."""

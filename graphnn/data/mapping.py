@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -49,12 +48,23 @@ class _MapCursor(CountingCursor):
 
     def __init__(self, child: Cursor, call: Call) -> None:
         super().__init__(child, at=0)
-        self.child, self.call = child, call.element
+        self.child, self.call, self.run = child, call, call.begin()
 
     def next(self) -> Any:
         element = self.child.next()
         self.at += 1
-        return self.call(element, self.at - 1)
+        return self.call.element(element, self.at - 1, self.run.place)
+
+    def restart(self) -> None:
+        super().restart()
+        self.run.restart()
+
+    def save(self) -> State:
+        return {**self.run.save(), **super().save()}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.run.restore(state)
 
 
 _NO_INPUT = object()
@@ -77,6 +87,7 @@ class _ParallelMapCursor(Cursor):
         self.child = stage.child.open()
         super().__init__(self.child)
         self.call, self.ordered = stage.call.element, stage.ordered
+        self.run = stage.call.begin()
         self.most = 2 * stage.workers
         self.pool = Pool(stage.workers, "map")
         self.tasks: deque[_Task] = deque()
@@ -113,11 +124,13 @@ class _ParallelMapCursor(Cursor):
             self.at += 1
 
     def _start(self, index: int, element: Any) -> None:
-        self.tasks.append(_Task(index, element, self.pool.submit(self.call, element, index)))
+        future = self.pool.submit(self.call, element, index, self.run.place)
+        self.tasks.append(_Task(index, element, future))
 
     def restart(self) -> None:
         self._drop()
         super().restart()
+        self.run.restart()
         self.at, self.ended = 0, False
 
     def _drop(self) -> None:
@@ -129,11 +142,13 @@ class _ParallelMapCursor(Cursor):
             if task.element is _NO_INPUT:
                 raise failed_ahead(task.future.exception())
         waiting = [(task.index, task.element) for task in self.tasks]
-        return {"at": self.at, "ended": self.ended, "waiting": waiting, **super().save()}
+        own = {"at": self.at, "ended": self.ended, "waiting": waiting, **self.run.save()}
+        return {**own, **super().save()}
 
     def restore(self, state: State) -> None:
         self._drop()
         super().restore(state)
+        self.run.restore(state)
         self.at, self.ended = state["at"], state["ended"]
         for index, element in state["waiting"]:
             self._start(index, element)
@@ -160,15 +175,11 @@ class Filter(Stage):
 
 
 class _FilterCursor(_MapCursor):
-    def __init__(self, child: Cursor, call: Call) -> None:
-        super().__init__(child, call)
-        self.keeps: Callable[[Any, int], Any] = call
-
     def next(self) -> Any:
         while True:
             element = self.child.next()
             self.at += 1
-            if _truth(self.keeps(element, self.at - 1)):
+            if _truth(self.call(element, self.at - 1, self.run.place)):
                 return element
 
 

@@ -17,6 +17,14 @@ class Keeping(Stage):
         self.child, self.columnar = child, child.columnar
 
 
+class _PassingOn(CountingCursor):
+    """A cursor whose elements are those of its children, seen by nobody else."""
+
+    def lend(self, lent: bool = True) -> None:
+        for child in self.children:
+            child.lend(lent)
+
+
 class Take(Keeping):
     """At most the first `count` elements."""
 
@@ -39,7 +47,7 @@ class Take(Keeping):
         return str(self.count)
 
 
-class _TakeCursor(CountingCursor):
+class _TakeCursor(_PassingOn):
     left: int
 
     def __init__(self, child: Cursor, count: int) -> None:
@@ -85,7 +93,7 @@ class Skip(Keeping):
         return str(self.count)
 
 
-class _SkipCursor(CountingCursor):
+class _SkipCursor(_PassingOn):
     pending: bool
 
     def __init__(self, child: Cursor, count: int) -> None:
@@ -130,7 +138,7 @@ class Shard(Keeping):
         return f"{self.number}, {self.index}"
 
 
-class _ShardCursor(CountingCursor):
+class _ShardCursor(_PassingOn):
     before: int  # elements of other shards before the next one of this
 
     def __init__(self, child: Cursor, number: int, index: int) -> None:
@@ -179,7 +187,7 @@ class Repeat(Keeping):
         return "" if self.times == INFINITE else str(self.times)
 
 
-class _RepeatCursor(CountingCursor):
+class _RepeatCursor(_PassingOn):
     left: int  # epochs, with the one at hand
     empty: bool  # nothing in it yet
 
@@ -236,7 +244,7 @@ class Concatenate(Stage):
         return common(*(child.spec() for child in self.children))
 
 
-class _ConcatenateCursor(CountingCursor):
+class _ConcatenateCursor(_PassingOn):
     at: int
 
     def __init__(self, *children: Cursor) -> None:

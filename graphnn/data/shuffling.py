@@ -11,26 +11,42 @@ import numpy as np
 from graphnn.data.blocks import Block, count, cut, join, pick, row
 from graphnn.data.elements import Array, map_leaves, zip_leaves
 from graphnn.data.ordering import Keeping
+from graphnn.data.seeds import Passes, fresh_seed
 from graphnn.data.stage import Cursor, Stage, State
-from graphnn.random import get_global_generator
 from graphnn.runtime.errors import StateError
-from graphnn.state import init_scope
 
 DRAWS = 1024  # random slots are drawn this many at a time, whoever asks and however often
+_AT_ONCE = 8 * DRAWS  # columns are exchanged for as many: beside a training step, calls are cold
 _TAIL = 2**32  # the number of the draw that orders what is left at the end
 
 
-def fresh_seed() -> int:
-    """A seed from graphnn.random's stream, so that `set_seed` makes it reproducible."""
-    with init_scope():
-        words = np.asarray(get_global_generator().next()).tolist()
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+class _Random(threading.local):
+    """A generator for each thread: moving one to another place is eight times as fast as making
+    one, which asks the system for entropy."""
+
+    def __init__(self) -> None:
+        self.generator = np.random.Generator(np.random.Philox(0))
+
+
+_random = _Random()
 
 
 def _generator(seed: int, epoch: int, number: int) -> np.random.Generator:
-    """Random numbers that depend on nothing but their place: no state to keep."""
-    key = np.array([seed & (2**64 - 1), epoch], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, number, 0]))
+    """Random numbers that depend on nothing but their place: no state to keep. To be used before
+    the next call."""
+    generator = _random.generator
+    generator.bit_generator.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array([0, 0, number, 0], np.uint64),
+            "key": np.array([seed & (2**64 - 1), epoch], np.uint64),
+        },
+        "buffer": np.zeros(4, np.uint64),
+        "buffer_pos": 4,  # nothing is left of it
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return generator
 
 
 class Shuffle(Keeping):
@@ -46,8 +62,7 @@ class Shuffle(Keeping):
         super().__init__(child)
         self.buffer, self.reshuffle = buffer, reshuffle
         self.seed = fresh_seed() if seed is None else seed
-        self._epoch = 0
-        self._lock = threading.Lock()
+        self.passes = Passes(int(reshuffle))
 
     def open(self) -> Cursor:
         kind = _ColumnShuffle if self.columnar else _ElementShuffle
@@ -55,18 +70,6 @@ class Shuffle(Keeping):
 
     def settings(self) -> str:
         return str(self.buffer)
-
-    def take_epoch(self) -> int:
-        """The number of a new pass."""
-        with self._lock:
-            epoch = self._epoch
-            self._epoch += self.reshuffle
-            return epoch
-
-    def goes_on_after(self, epoch: int) -> None:
-        """The next new pass comes after this one."""
-        with self._lock:
-            self._epoch = epoch + self.reshuffle
 
 
 class _Shuffle(Cursor):
@@ -82,27 +85,32 @@ class _Shuffle(Cursor):
     def __init__(self, stage: Shuffle, child: Cursor) -> None:
         super().__init__(child)
         self.stage, self.child, self.seed = stage, child, stage.seed
-        self.epoch = stage.take_epoch()
+        self.epoch = stage.passes.take()
         self._begin()
 
     def _begin(self) -> None:
         self.drawn, self.ended = 0, False
         self.held = self.out = None
 
-    def _slots(self) -> Array:
-        """Slots of the next draws, up to a multiple of DRAWS."""
-        slots = _draw(self.seed, self.epoch, self.drawn // DRAWS, self.stage.buffer)
-        return slots[self.drawn % DRAWS :]
+    def _slots(self, number: int) -> Array:
+        """Slots of the next draws."""
+        first, start = divmod(self.drawn, DRAWS)
+        last = (self.drawn + number - 1) // DRAWS
+        buffer = self.stage.buffer
+        parts = [_draw(self.seed, self.epoch, n, buffer) for n in range(first, last + 1)]
+        slots = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return slots[start : start + number]
 
     def _last(self, size: int) -> Array:
         """The order of what is left in the buffer at the end."""
         return _generator(self.seed, self.epoch, _TAIL).permutation(size)
 
+    def _unread(self) -> Block | None:
+        return self.out
+
     def restart(self) -> None:
         super().restart()
-        if self.stage.reshuffle:
-            self.epoch += 1
-            self.stage.goes_on_after(self.epoch)
+        self.epoch = self.stage.passes.after(self.epoch)
         self._begin()
 
     def save(self) -> State:
@@ -112,7 +120,7 @@ class _Shuffle(Cursor):
             "drawn": self.drawn,
             "ended": self.ended,
             "held": _copied(self.held),
-            "out": _copied(self.out),
+            "out": _copied(self._unread()),
             **super().save(),
         }
 
@@ -125,7 +133,7 @@ class _Shuffle(Cursor):
             state["ended"],
             *map(_copied, (state["held"], state["out"])),
         )
-        self.stage.goes_on_after(self.epoch)
+        self.stage.passes.go_on_after(self.epoch)
 
 
 @lru_cache(maxsize=64)
@@ -151,7 +159,7 @@ class _ElementShuffle(_Shuffle):
             else:
                 out: list[Any] = []
                 if self._pull_into(out.append):
-                    slot = int(self._slots()[0])
+                    slot = int(self._slots(1)[0])
                     self.drawn += 1
                     element, self.held[slot] = self.held[slot], out[0]
                     return element
@@ -174,6 +182,21 @@ class _ElementShuffle(_Shuffle):
 
 
 class _ColumnShuffle(_Shuffle):
+    """at: how many of `out` were asked for."""
+
+    at: int
+
+    def _begin(self) -> None:
+        super()._begin()
+        self.at = 0
+
+    def _unread(self) -> Block | None:
+        return None if self.out is None else cut(self.out, self.at)
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.at = 0
+
     def next(self) -> Any:
         block = self.block(1)
         if block is None:
@@ -181,24 +204,22 @@ class _ColumnShuffle(_Shuffle):
         return row(block, 0)
 
     def block(self, most: int) -> Block | None:
-        while self.out is None or not count(self.out):
+        while self.out is None or self.at >= count(self.out):
             if self.ended:
                 return None
-            self.out = self._more()
-        block = cut(self.out, 0, most)
-        self.out = cut(self.out, most) if most < count(self.out) else None
-        return block
+            self.out, self.at = self._more(), 0
+        start, self.at = self.at, self.at + most
+        return cut(self.out, start, self.at)
 
     def _more(self) -> Block | None:
         """Elements that leave the buffer: some for as many that come in, or all at the end."""
         self._fill()
-        slots = self._slots()
-        block = self.child.block(len(slots)) if self.held is not None else None
+        block = self.child.block(_AT_ONCE) if self.held is not None else None
         if block is None:
             self.ended = True
             held, self.held = self.held, None
             return None if held is None else pick(held, self._last(count(held)))
-        slots = slots[: count(block)]
+        slots = self._slots(count(block))
         self.drawn += len(slots)
         return _exchange(self.held, block, slots)
 
@@ -217,8 +238,12 @@ def _exchange(held: Block, coming: Block, slots: Array) -> Block:
 
     An element that arrives in a slot which is drawn again among these slots leaves at once.
     """
-    order = np.argsort(slots, kind="stable")
-    again = np.flatnonzero(slots[order[1:]] == slots[order[:-1]])
+    # By slot, then by arrival: keys that differ sort faster than equal ones in stable order.
+    size = len(slots)
+    keys = np.sort(slots * size + np.arange(size))
+    taken = keys // size
+    order = keys - taken * size
+    again = np.flatnonzero(taken[1:] == taken[:-1])
     later, earlier = order[again + 1], order[again]
 
     def swap(kept: Array, new: Array) -> Array:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from graphnn.data.blocks import Block, pick, row
+from graphnn.data.blocks import Block, Space, pick, row
 from graphnn.data.calls import failure
 from graphnn.data.elements import (
     Array,
@@ -16,12 +17,18 @@ from graphnn.data.elements import (
     map_leaves,
     to_array,
 )
+from graphnn.data.seeds import Pass, Passes, fresh_seed
 from graphnn.data.specs import fit, spec_of, unbatched
 from graphnn.data.stage import INFINITE, Cursor, Source, Stage, State, example_or_zeros
+from graphnn.draws import Draws
 from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.state import state
 
-_READ_AHEAD = 256
+_READ_AHEAD = 1024
+_NO_ROWS = np.empty(0, np.int64)
 ENDLESS = 2**62
+
+Gatherer = Callable[[Array], Block]  # rows of a table by their numbers
 
 
 # ---- tables: what row numbers point into ------------------------------------------------------
@@ -38,12 +45,17 @@ class Arrays:
         """One element, as views."""
         return row(self.columns, index)
 
-    def rows(self, numbers: Array) -> Block:
-        """Several elements: views where the numbers follow each other, else new arrays."""
-        first, size = int(numbers[0]), len(numbers)
-        if int(numbers[-1]) - first == size - 1 and (np.diff(numbers) == 1).all():
+    def rows(self, numbers: Array, space: Space | None = None) -> Block:
+        """Several elements: views where the numbers follow each other, else new arrays, or those
+        of `space`."""
+        first, size = numbers.item(0), len(numbers)
+        if numbers.item(-1) - first == size - 1 and (np.diff(numbers) == 1).all():
             return map_leaves(lambda a: a[first : first + size], self.columns)
-        return pick(self.columns, numbers)
+        return pick(self.columns, numbers) if space is None else space.pick(numbers)
+
+    def lent(self) -> Gatherer:
+        """`rows` for a reader that is done with a batch before it asks for the next."""
+        return partial(self.rows, space=Space(self.columns))
 
     def spec(self) -> Any:
         """The specs of one row."""
@@ -80,6 +92,10 @@ class Steps:
         values: Array = (self.start + numbers * self.step).astype(self.dtype)
         return values
 
+    def lent(self) -> Gatherer:
+        """`rows`: there is little to save."""
+        return self.rows
+
     def spec(self) -> Any:
         """The spec of one number."""
         return spec_of(np.zeros((), self.dtype))
@@ -102,6 +118,11 @@ class Zipped:
     def rows(self, numbers: Array) -> Block:
         """Several rows of each."""
         return map_leaves(lambda t: t.rows(numbers), self.tables)
+
+    def lent(self) -> Gatherer:
+        """`rows` for a reader that is done with a batch before it asks for the next."""
+        gatherers = map_leaves(lambda t: t.lent(), self.tables)
+        return lambda numbers: map_leaves(lambda rows: rows(numbers), gatherers)
 
     def spec(self) -> Any:
         """The specs of one row."""
@@ -137,6 +158,12 @@ class _RowsCursor(Cursor):
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count, self.at = count, 0
+
+    def next(self) -> Any:
+        numbers = self.block(1)
+        if numbers is None:
+            raise StopIteration
+        return numbers[0]
 
     def block(self, most: int) -> Array | None:
         if self.at >= self.count:
@@ -195,50 +222,72 @@ class _GatherCursor(Cursor):
     def __init__(self, table: Any, order: Cursor) -> None:
         super().__init__(order)
         self.table, self.order = table, order
-        self._ahead: list[int] = []  # row numbers in reverse order
+        self._rows: Gatherer = table.rows
+        self._read_up_to(_NO_ROWS)
 
-    def next(self) -> Any:
-        if not self._ahead:
+    def _read_up_to(self, ahead: Array) -> None:
+        """Go on with row numbers that were read from the order before."""
+        self._ahead, self._at = ahead, 0
+
+    def _look(self) -> bool:
+        """Whether there is another row. One block of the order is read ahead at a time, which ends
+        where an epoch ends: the order does not begin another one before it is needed."""
+        if self._at == len(self._ahead):
+            self._read_up_to(_NO_ROWS)
             numbers = self.order.block(_READ_AHEAD)
             if numbers is None:
-                raise StopIteration
-            self._ahead = numbers.tolist()[::-1]
-        return self.table.row(self._ahead.pop())
+                return False
+            self._read_up_to(numbers)
+        return True
+
+    def next(self) -> Any:
+        if not self._look():
+            raise StopIteration
+        number = self._ahead.item(self._at)
+        self._at += 1
+        return self.table.row(number)
 
     def block(self, most: int) -> Block | None:
         numbers = self._numbers(most)
         return None if numbers is None else self.table.rows(numbers)
 
+    def together(self, number: int) -> Block | None:
+        numbers = self._numbers(number)
+        return None if numbers is None else self._rows(numbers)
+
     def _numbers(self, most: int) -> Array | None:
+        start, stop = self._at, self._at + most
+        if stop <= len(self._ahead):
+            self._at = stop
+            return self._ahead[start:stop]
         parts = []
-        if self._ahead:
-            taken = self._ahead[-most:][::-1]
-            del self._ahead[-most:]
-            parts, most = [np.array(taken, np.int64)], most - len(taken)
-        while most:
-            numbers = self.order.block(most)
-            if numbers is None:
-                break
-            parts.append(numbers)
+        while most and self._look():
+            start = self._at
+            numbers = self._ahead[start : start + most]
+            self._at = start + len(numbers)
             most -= len(numbers)
+            parts.append(numbers)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else None
 
+    def lend(self, lent: bool = True) -> None:
+        self._rows = self.table.lent() if lent else self.table.rows
+
     def skip(self, number: int) -> int:
-        ahead = self._ahead[-number:] if number else []
-        del self._ahead[len(self._ahead) - len(ahead) :]
-        return len(ahead) + self.order.skip(number - len(ahead))
+        ahead = min(number, len(self._ahead) - self._at)
+        self._at += ahead
+        return ahead + self.order.skip(number - ahead)
 
     def restart(self) -> None:
-        self._ahead = []
+        self._read_up_to(_NO_ROWS)
         self.order.restart()
 
     def save(self) -> State:
-        return {"ahead": np.array(self._ahead, np.int64), "order": self.order.save()}
+        return {"ahead": self._ahead[self._at :].copy(), "order": self.order.save()}
 
     def restore(self, state: State) -> None:
-        self._ahead = state["ahead"].tolist()
+        self._read_up_to(state["ahead"])
         self.order.restore(state["order"])
 
 
@@ -306,6 +355,7 @@ class FromGenerator(Source):
                 fix="pass the function itself, or lambda: iterable",
             )
         self.make, self.args = make, args
+        self.seed, self.passes = fresh_seed(), Passes()
         self._spec = signature
         self.signature = signature
 
@@ -319,6 +369,8 @@ class _GeneratorCursor(Cursor):
     def __init__(self, stage: FromGenerator) -> None:
         super().__init__()
         self.stage, self.at, self.done = stage, 0, False
+        self._run = Pass(stage.seed, stage.passes)
+        self._draws = Draws(*self._run.place, 0)
         self._iterator: Iterator[Any] | None = None
 
     def next(self) -> Any:
@@ -332,6 +384,7 @@ class _GeneratorCursor(Cursor):
     def _pull(self) -> Any:
         if self.done:
             raise StopIteration
+        before, state.draws = state.draws, self._draws
         try:
             if self._iterator is None:
                 self._iterator = iter(self.stage.make(*self.stage.args))
@@ -343,6 +396,8 @@ class _GeneratorCursor(Cursor):
             self.done = True  # a generator that raised is finished
             failure(error, "Dataset.from_generator", self.at, self.stage.make)
             raise
+        finally:
+            state.draws = before
         self.at += 1
         return value
 
@@ -355,16 +410,22 @@ class _GeneratorCursor(Cursor):
         return number
 
     def restart(self) -> None:
+        self._run.restart()
+        self._begin()
+
+    def _begin(self) -> None:
         self.close()
-        self.at, self.done, self._iterator = 0, False, None
+        self._draws = Draws(*self._run.place, 0)
+        self.at, self.done = 0, False
 
     def save(self) -> State:
-        return {"at": self.at, "done": self.done}
+        return {"at": self.at, "done": self.done, **self._run.save()}
 
-    def restore(self, state: State) -> None:
-        self.restart()
-        self.skip(state["at"])
-        self.done = state["done"]
+    def restore(self, saved: State) -> None:
+        self._run.restore(saved)
+        self._begin()
+        self.skip(saved["at"])
+        self.done = saved["done"]
 
     def close(self) -> None:
         iterator, self._iterator = self._iterator, None

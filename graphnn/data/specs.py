@@ -1,4 +1,4 @@
-"""Shapes and dtypes of elements: a TensorSpec at each leaf, a StringSpec where there is text."""
+"""Shapes and dtypes of elements: a TensorSpec at each leaf."""
 
 from __future__ import annotations
 
@@ -6,49 +6,25 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.data.elements import STRING, describe_element, is_string, map_leaves, zip_leaves
+from graphnn.data.elements import describe_element, is_string, map_leaves, zip_leaves
 from graphnn.runtime.errors import ShapeError
 from graphnn.signature import TensorSpec
 
 Shape = tuple[int | None, ...]
 
 
-class StringSpec(TensorSpec):
-    """Shape of an array of strings; None stands for a size that may change.
-
-    >>> StringSpec([None])
-    StringSpec(shape=(None,))
-    """
-
-    __slots__ = ()
-
-    def __init__(self, shape: Any, dtype: Any = None, name: str | None = None) -> None:
-        super().__init__(shape, name=name)
-        self.dtype = STRING
-
-    def __repr__(self) -> str:
-        return f"StringSpec(shape={self.shape})"
-
-
-def make_spec(shape: Shape, dtype: Any) -> TensorSpec:
-    """The spec for a dtype, which may be the one of strings."""
-    if dtype is str or dtype == "string" or isinstance(dtype, type(STRING)):
-        return StringSpec(shape)
-    return TensorSpec(shape, dtype)
-
-
 def spec_of(element: Any) -> Any:
     """The specs of one element.
 
-    >>> spec_of((np.zeros((2, 3), "float32"), np.array("a", STRING)))
-    (TensorSpec(shape=(2, 3), dtype=float32), StringSpec(shape=()))
+    >>> spec_of((np.zeros((2, 3), "float32"), np.array("a", np.dtypes.StringDType())))
+    (TensorSpec(shape=(2, 3), dtype=float32), TensorSpec(shape=(), dtype=string))
     """
-    return map_leaves(lambda leaf: make_spec(leaf.shape, leaf.dtype), element)
+    return map_leaves(lambda leaf: TensorSpec(leaf.shape, leaf.dtype), element)
 
 
 def batched(spec: Any, size: int | None) -> Any:
     """The specs with one more axis in front."""
-    return map_leaves(lambda s: make_spec((size, *s.shape), s.dtype), spec)
+    return map_leaves(lambda s: TensorSpec((size, *s.shape), s.dtype), spec)
 
 
 def unbatched(spec: Any) -> Any:
@@ -62,7 +38,7 @@ def unbatched(spec: Any) -> Any:
                 expected="at least one axis, along which to cut",
                 fix="batch the dataset first, or leave unbatch out",
             )
-        return make_spec(leaf.shape[1:], leaf.dtype)
+        return TensorSpec(leaf.shape[1:], leaf.dtype)
 
     return map_leaves(rest, spec)
 
@@ -86,7 +62,7 @@ def _common_leaf(*specs: TensorSpec) -> TensorSpec:
             fix="make them alike in map",
         )
     sizes = zip(*(s.shape for s in specs), strict=True)
-    return make_spec(tuple(s[0] if len(set(s)) == 1 else None for s in sizes), first.dtype)
+    return TensorSpec(tuple(s[0] if len(set(s)) == 1 else None for s in sizes), first.dtype)
 
 
 def is_fixed(spec: Any) -> bool:
@@ -108,7 +84,8 @@ def fit(spec: Any, element: Any, subject: str, index: int) -> Any:
     """
 
     def check(leaf: TensorSpec, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if not leaf.fits(array.shape) or is_string(array) != is_string(leaf):
+        other_kind = array.size and is_string(array) != is_string(leaf)  # [] may be of any kind
+        if other_kind or not leaf.fits(array.shape):
             raise ShapeError(
                 subject,
                 received=f"element {index}: {describe_element(element)}",

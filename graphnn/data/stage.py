@@ -7,11 +7,12 @@ stages with `columnar` set give blocks of arrays and do so without touching sing
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 
-from graphnn.data.blocks import Block, count, stack
+from graphnn.data.blocks import Block, count, join, stack
 from graphnn.data.elements import map_leaves
 from graphnn.data.specs import spec_of
 from graphnn.runtime.errors import StateError
@@ -22,7 +23,7 @@ UNKNOWN = -2
 State = dict[str, Any]
 
 
-class Stage:
+class Stage(ABC):
     """One step of a pipeline. Immutable, but for counters of epochs and filled caches.
 
     children: the stages it reads from. columnar: whether the blocks of its cursors are columns.
@@ -34,9 +35,9 @@ class Stage:
     def __init__(self, *children: Stage) -> None:
         self.children = children
 
+    @abstractmethod
     def open(self) -> Cursor:
         """A cursor at the beginning."""
-        raise NotImplementedError(f"{type(self).__name__} does not define open")
 
     def size(self) -> int:
         """Number of elements, INFINITE or UNKNOWN."""
@@ -63,7 +64,7 @@ class Stage:
         return f"{inside}.{own}" if len(self.children) == 1 else f"({inside}).{own}"
 
 
-class Cursor:
+class Cursor(ABC):
     """A running stage.
 
     `save` gives plain data: dicts, lists, tuples, numbers, strings, None and arrays.
@@ -72,9 +73,9 @@ class Cursor:
     def __init__(self, *children: Cursor) -> None:
         self.children = children
 
+    @abstractmethod
     def next(self) -> Any:
         """The next element. Raises StopIteration at the end, and again each time after it."""
-        raise NotImplementedError(f"{type(self).__name__} does not define next")
 
     def block(self, most: int) -> Block | None:
         """At least one and at most `most` elements; None at the end."""
@@ -106,6 +107,18 @@ class Cursor:
             found.append(block)
             number -= count(block)
         return found
+
+    def together(self, number: int) -> Block | None:
+        """One block of `number` elements; of fewer at the end, and None after it."""
+        block = self.block(number)
+        if block is None or (size := count(block)) == number:
+            return block
+        return join([block, *self.blocks(number - size)])
+
+    def lend(self, lent: bool = True) -> None:  # noqa: B027
+        """From now on the reader is done with what `next` or `together` gave before it asks for
+        more, so that arrays may be used again; or no longer so. Stages that keep elements, or show
+        them to users' functions, do not pass this on."""
 
     def restart(self) -> None:
         """Go back to the beginning, for the next epoch."""

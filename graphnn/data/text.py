@@ -13,10 +13,10 @@ from graphnn.data.dataset import Dataset
 from graphnn.data.elements import STRING
 from graphnn.data.paths import names, open_binary
 from graphnn.data.sources import Arrays, Gather
-from graphnn.data.specs import StringSpec
 from graphnn.data.stage import UNKNOWN, Cursor, Stage, State, example_or_zeros
 from graphnn.data.weaving import Interleave
 from graphnn.runtime.errors import ArgumentError
+from graphnn.signature import TensorSpec
 
 
 class Lines(Stage):
@@ -35,7 +35,7 @@ class Lines(Stage):
         return UNKNOWN
 
     def spec(self) -> Any:
-        return StringSpec(())
+        return TensorSpec((), STRING)
 
     def example(self, rows: int) -> Any:
         return example_or_zeros(self)

@@ -9,6 +9,7 @@ from typing import Any
 
 from graphnn.data.calls import Call, failure
 from graphnn.data.elements import leaves, map_leaves
+from graphnn.data.seeds import Place
 from graphnn.data.sources import Gather, Zipped
 from graphnn.data.stage import INFINITE, UNKNOWN, Cursor, Stage, State, failed_ahead
 from graphnn.data.threads import Pool
@@ -86,9 +87,9 @@ class Interleave(Stage):
     def settings(self) -> str:
         return f"{self.cycle}, {self.block}"
 
-    def made(self, element: Any, index: int) -> Stage:
+    def made(self, element: Any, index: int, place: Place | None = None) -> Stage:
         """The stage of the dataset that the function makes."""
-        dataset = self.call(element, index)
+        dataset = self.call(element, index, place)
         stage = getattr(dataset, "_stage", None)
         if isinstance(stage, Stage):
             return stage
@@ -118,6 +119,7 @@ class _InterleaveCursor(Cursor):
     def __init__(self, stage: Interleave) -> None:
         self.stage, self.child = stage, stage.child.open()
         super().__init__(self.child)
+        self.run = stage.call.begin()
         self._begin()
 
     def _begin(self) -> None:
@@ -156,9 +158,12 @@ class _InterleaveCursor(Cursor):
             self.ended = True
             return None
         self.at += 1
-        slot = _Slot(self.at - 1, element, self.stage.made(element, self.at - 1).open())
+        slot = self._slot(self.at - 1, element)
         self.slots[turn] = slot
         return slot
+
+    def _slot(self, index: int, element: Any) -> _Slot:
+        return _Slot(index, element, self.stage.made(element, index, self.run.place).open())
 
     def _pull(self, slot: _Slot) -> Any:
         if slot.ahead:
@@ -173,11 +178,12 @@ class _InterleaveCursor(Cursor):
     def restart(self) -> None:
         self._close_slots()
         super().restart()
+        self.run.restart()
         self._begin()
 
     def save(self) -> State:
         names = ("turn", "used", "at", "ended")
-        own = {name: getattr(self, name) for name in names}
+        own = {**self.run.save(), **{name: getattr(self, name) for name in names}}
         return {**own, "slots": [self._save(slot) for slot in self.slots], **super().save()}
 
     def _save(self, slot: _Slot | None) -> State | None:
@@ -194,6 +200,7 @@ class _InterleaveCursor(Cursor):
     def restore(self, state: State) -> None:
         self._close_slots()
         super().restore(state)
+        self.run.restore(state)
         self.turn, self.used = state["turn"], state["used"]
         self.at, self.ended = state["at"], state["ended"]
         self.slots = [self._restored(saved) for saved in state["slots"]]
@@ -201,8 +208,7 @@ class _InterleaveCursor(Cursor):
     def _restored(self, saved: State | None) -> _Slot | None:
         if saved is None:
             return None
-        element = saved["element"]
-        slot = _Slot(saved["index"], element, self.stage.made(element, saved["index"]).open())
+        slot = self._slot(saved["index"], saved["element"])
         slot.ahead.extend(saved["ahead"])
         slot.ended = saved["ended"]
         if not slot.ended:

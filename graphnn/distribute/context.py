@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from graphnn import tree
+from graphnn.apply import cast, convert, record
+from graphnn.compiler.ir.types import is_float
+from graphnn.compiler.ops.core import CustomGradient
 from graphnn.distribute.enums import ReduceOp
 from graphnn.distribute.lockstep import Combine, Lockstep
 from graphnn.distribute.reductions import gather, reduce_structure
 from graphnn.distribute.values import regroup, select
 from graphnn.runtime.errors import StateError
 from graphnn.signature import FLAGS
-from graphnn.state import state
+from graphnn.state import mode, state
 
 
 class ReplicaContext:
@@ -75,10 +79,36 @@ class ReplicaContext:
     def all_reduce(self, reduce_op: Any, value: Any, options: Any = None) -> Any:
         """The sum or mean over replicas of a tensor, or of each one in a structure.
 
-        No gradient flows through it. Raises ShapeError if the shapes differ.
+        Its gradient is the sum or mean over replicas of their gradients, so that the gradients of
+        all replicas, added up, are those of the sum of their losses. All replicas must ask their
+        tapes then. Raises ShapeError if the shapes differ.
         """
         kind = ReduceOp.of(reduce_op, "all_reduce")
-        return self.meet("all_reduce", value, lambda v: [reduce_structure(kind, v)] * len(v))
+        value = tree.map_structure(convert, value)
+        result = self.meet("all_reduce", value, lambda v: [self._reduced(kind, v)] * len(v))
+        own = self._own_tapes()
+        if own and self.active > 1:
+            self._record(own, kind, tree.flatten(value), tree.flatten(result))
+        return result
+
+    def _reduced(self, kind: ReduceOp, values: list[Any]) -> Any:
+        """The values of all replicas combined; tapes around all of them see how."""
+        tapes = () if self._lockstep is None else self._lockstep.tapes
+        with mode(state.trace, tapes):
+            return reduce_structure(kind, values)
+
+    def _own_tapes(self) -> tuple[Any, ...]:
+        """Tapes that were opened in this replica."""
+        outer = () if self._lockstep is None else self._lockstep.tapes
+        return tuple(t for t in state.tapes if all(t is not o for o in outer))
+
+    def _record(self, tapes: Any, kind: ReduceOp, before: list[Any], after: list[Any]) -> None:
+        """Let tapes know the gradient of what `all_reduce` has made of values."""
+        pairs = [(b, a) for b, a in zip(before, after, strict=True) if is_float(b.dtype)]
+        inputs, outputs = tuple(b for b, _ in pairs), tuple(a for _, a in pairs)
+        op = CustomGradient(count=len(pairs), rule=AllReduceGradient(self, kind), across=True)
+        with mode(state.trace, tapes):
+            record(op, inputs, outputs)
 
     def all_gather(self, value: Any, axis: int, options: Any = None) -> Any:
         """The tensors of all replicas one after the other along an axis."""
@@ -87,6 +117,27 @@ class ReplicaContext:
     def __repr__(self) -> str:
         number, count = self.replica_id_in_sync_group, self.num_replicas_in_sync
         return f"<ReplicaContext {number} of {count}>"
+
+
+@dataclass(frozen=True, eq=False)
+class AllReduceGradient:
+    """Gradients of what an all-reduce has given, as gradients of what a replica gave to it.
+
+    In `fit` gradients are weighted by the replicas' shares of the batch: here before they are added
+    up, and later again as gradients of weights, so that this weight is divided out.
+    """
+
+    context: ReplicaContext
+    kind: ReduceOp
+
+    def __call__(self, ops: Any, inputs: Any, outs: Any, gs: Any) -> list[Any]:
+        share = self.context.share
+        if share is None:
+            return self.context.all_reduce(self.kind, list(gs))  # type: ignore[no-any-return]
+        weights = [cast(share, g.dtype) for g in gs]
+        weighted = [g * w for g, w in zip(gs, weights, strict=True)]
+        found = self.context.all_reduce(self.kind, weighted)
+        return [g / w for g, w in zip(found, weights, strict=True)]
 
 
 def _gathered(values: list[Any], axis: int) -> Any:

@@ -29,12 +29,12 @@ class _Abandoned(BaseException):
 class Lockstep:
     """The replicas of one step.
 
-    contexts: what `state.replica` is in each of them.
+    contexts: what `state.replica` is in each of them. trace, tapes: those around all of them.
     """
 
     def __init__(self, strategy: Any, contexts: Sequence[Any]) -> None:
         self.strategy, self.contexts, self.count = strategy, contexts, len(contexts)
-        self.trace, self._tapes = state.trace, state.tapes
+        self.trace, self.tapes = state.trace, state.tapes
         self._turns = [threading.Semaphore(0) for _ in contexts]
         self._done = [False] * self.count
         self._brought: list[Any] = [_NOTHING] * self.count
@@ -128,7 +128,7 @@ class Lockstep:
 
     @contextmanager
     def _as_replica(self, rank: int) -> Iterator[None]:
-        with _mode(self.contexts[rank], self.strategy, self.trace, self._tapes):
+        with _mode(self.contexts[rank], self.strategy, self.trace, self.tapes):
             yield
 
     @contextmanager

@@ -198,8 +198,8 @@ class MirroredStrategy(Strategy):
     """Trains on several devices of this machine: each holds the same weights and takes its part of
     every batch.
 
-    devices: names or LogicalDevices; by default all logical devices. cross_device_ops: accepted for
-    TensorFlow code. Raises ArgumentError for devices that are not there, or named twice.
+    devices: names or LogicalDevices; by default all logical GPUs, or CPUs where there is no GPU.
+    cross_device_ops: accepted for TensorFlow code. Raises ArgumentError for devices that are not there, or named twice.
 
     >>> strategy = graphnn.distribute.MirroredStrategy()
     >>> with strategy.scope():
@@ -209,7 +209,9 @@ class MirroredStrategy(Strategy):
     """
 
     def __init__(self, devices: Sequence[Any] | None = None, cross_device_ops: Any = None) -> None:
-        chosen = list_logical_devices() if devices is None else devices
+        chosen: Any = devices
+        if devices is None:
+            chosen = list_logical_devices("GPU") or list_logical_devices("CPU")
         chosen = [chosen] if isinstance(chosen, str) else list(chosen)
         super().__init__(chosen)
         if not self.devices or len(set(self.devices)) < len(self.devices):

@@ -7,23 +7,26 @@ from typing import Any
 
 import numpy as np
 
-from graphnn.runtime import memory
+from graphnn.runtime import devices
+
+GPU_ALIGN = 16  # bytes: kernels on a GPU read packs of this size from the start of each buffer
 
 
 def lay_out(variables: Sequence[Any]) -> None:
-    """Move the Variables' buffers, in order, into one new array for each dtype.
+    """Move the Variables' buffers, in order, into one new array for each device and dtype.
 
     Values, shapes and the Variables themselves stay; buffers do not move again afterwards.
     """
-    by_dtype: dict[Any, list[Any]] = {}
+    groups: dict[Any, list[Any]] = {}
     for variable in {id(v): v for v in variables}.values():
-        by_dtype.setdefault(variable.dtype, []).append(variable)
-    for dtype, group in by_dtype.items():
+        key = devices.backend_of(variable._buffer), variable.dtype
+        groups.setdefault(key, []).append(variable)
+    for (backend, dtype), group in groups.items():
         sizes = [int(np.prod(v.shape, dtype=np.int64)) for v in group]
-        arena = memory.empty((sum(sizes),), dtype)
+        step = 1 if backend is devices.host else GPU_ALIGN // dtype.itemsize
+        spaces = [-(-size // step) * step for size in sizes]
+        arena = backend.empty((sum(spaces),), dtype)
         start = 0
-        for variable, size in zip(group, sizes, strict=True):
-            view = arena[start : start + size].reshape(tuple(variable.shape))
-            view[...] = variable._buffer
-            variable._rebind(view)
-            start += size
+        for variable, size, space in zip(group, sizes, spaces, strict=True):
+            variable._rebind(arena[start : start + size].reshape(tuple(variable.shape)))
+            start += space

@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 
 from graphnn import strings
-from graphnn.apply import TENSOR_OPS, cast, constant_of, convert, from_node
+from graphnn.apply import (
+    TENSOR_OPS,
+    cast,
+    constant_of,
+    convert,
+    from_gpu,
+    from_gpu_dlpack,
+    from_node,
+)
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ir.types import DEFAULT_FLOAT, DType, as_dtype, int32, is_float
 from graphnn.compiler.ops import logic as _logic
+from graphnn.logical import device as on_device
 from graphnn.ops.public import call_op, plain
 from graphnn.runtime.errors import ArgumentError
 from graphnn.sizes import extent_of, integer, shape_of
@@ -39,6 +48,9 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+_ON_GPU = (2, 13)  # kDLCUDA, kDLCUDAManaged
 
 
 def _dtype(dtype: Any) -> DType | None:
@@ -87,15 +99,22 @@ def asarray(
 ) -> Tensor:
     """A value as a tensor, as the array API standard spells it.
 
-    copy: arrays of other libraries are always copied unless False: then NumPy arrays are shared,
-    and must not be changed any more. Raises ArgumentError if False cannot be obeyed.
+    device: where the tensor shall be; by default an array stays on its GPU, and new tensors go to
+    the default device. copy: arrays of other libraries are always copied unless False: then arrays
+    of NumPy, and those on a GPU, are shared, and must not be changed any more. Raises ArgumentError
+    if False cannot be obeyed.
 
     >>> graphnn.asarray([1, 2]).dtype.name
     'int32'
     """
     wanted = _dtype(dtype)
+    if device is not None:
+        with on_device(device):
+            return asarray(obj, dtype=dtype, copy=copy).to_device(device)  # type: ignore[no-any-return]
     if copy is not False or isinstance(obj, Operand):
         return convert(obj, wanted)
+    if hasattr(obj, "__cuda_array_interface__") and wanted in (None, obj.dtype):
+        return from_gpu(obj, copy=False)
     array = np.asarray(obj)
     if not isinstance(obj, np.ndarray) or (wanted is not None and array.dtype != wanted):
         raise ArgumentError(
@@ -109,19 +128,24 @@ def asarray(
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor that shares memory with an array of another library, where both are on the CPU.
+    """A tensor that shares memory with an array of another library, on the CPU or a GPU.
 
-    The other library must not change the values any more. Raises DTypeError for dtypes that
-    graphnn lacks.
+    device: where the tensor shall be; by default where the array is. copy: True for memory of its
+    own. The other library must not change the values any more. Raises DTypeError for dtypes that
+    graphnn lacks, DeviceError for an array on a GPU without CuPy.
 
     >>> graphnn.from_dlpack(np.ones(2, "float32"))
     Tensor([1. 1.], shape=(2,), dtype=float32)
     """
     if isinstance(x, Operand):
-        return x._tensor()
-    array = np.from_dlpack(x)
-    as_dtype(array.dtype)
-    return Tensor(array.copy() if copy else array)
+        tensor = x._tensor()
+    elif x.__dlpack_device__()[0] in _ON_GPU:
+        tensor = from_gpu_dlpack(x, bool(copy))
+    else:
+        array = np.from_dlpack(x)
+        as_dtype(array.dtype)
+        tensor = Tensor(array.copy() if copy else array)
+    return tensor if device is None else tensor.to_device(device)
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -133,6 +157,9 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, *, device: Any = None) 
     >>> graphnn.full((2,), 7)
     Tensor([7 7], shape=(2,), dtype=int32)
     """
+    if device is not None:
+        with on_device(device):
+            return full(shape, fill_value, dtype)
     sizes = shape_of(shape, "full")
     if isinstance(fill_value, Operand | np.ndarray):
         return TENSOR_OPS.broadcast_to(convert(fill_value, _dtype(dtype)), shape=sizes)  # type: ignore[no-any-return]
@@ -155,7 +182,7 @@ def zeros(shape: Any, dtype: Any = None, name: Any = None, *, device: Any = None
     >>> graphnn.zeros((1, 2))
     Tensor([[0. 0.]], shape=(1, 2), dtype=float32)
     """
-    return full(shape, 0, DEFAULT_FLOAT if dtype is None else dtype)
+    return full(shape, 0, DEFAULT_FLOAT if dtype is None else dtype, device=device)
 
 
 def ones(shape: Any, dtype: Any = None, name: Any = None, *, device: Any = None) -> Tensor:
@@ -164,7 +191,7 @@ def ones(shape: Any, dtype: Any = None, name: Any = None, *, device: Any = None)
     >>> graphnn.ones(2)
     Tensor([1. 1.], shape=(2,), dtype=float32)
     """
-    return full(shape, 1, DEFAULT_FLOAT if dtype is None else dtype)
+    return full(shape, 1, DEFAULT_FLOAT if dtype is None else dtype, device=device)
 
 
 def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -173,7 +200,7 @@ def empty(shape: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     >>> graphnn.empty(3).shape
     (3,)
     """
-    return zeros(shape, dtype)
+    return zeros(shape, dtype, device=device)
 
 
 def zeros_like(x: Any, dtype: Any = None, name: Any = None, *, device: Any = None) -> Tensor:
@@ -182,7 +209,7 @@ def zeros_like(x: Any, dtype: Any = None, name: Any = None, *, device: Any = Non
     >>> graphnn.zeros_like([1, 2])
     Tensor([0 0], shape=(2,), dtype=int32)
     """
-    return _like(plain(_logic.ZerosLike), x, dtype)
+    return _like(plain(_logic.ZerosLike), x, dtype, device)
 
 
 def ones_like(x: Any, dtype: Any = None, name: Any = None, *, device: Any = None) -> Tensor:
@@ -191,7 +218,7 @@ def ones_like(x: Any, dtype: Any = None, name: Any = None, *, device: Any = None
     >>> graphnn.ones_like([1, 2])
     Tensor([1 1], shape=(2,), dtype=int32)
     """
-    return _like(plain(_logic.OnesLike), x, dtype)
+    return _like(plain(_logic.OnesLike), x, dtype, device)
 
 
 def empty_like(x: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
@@ -200,7 +227,7 @@ def empty_like(x: Any, dtype: Any = None, *, device: Any = None) -> Tensor:
     >>> graphnn.empty_like([1, 2]).shape
     (2,)
     """
-    return zeros_like(x, dtype)
+    return zeros_like(x, dtype, device=device)
 
 
 def full_like(x: Any, fill_value: Any = None, dtype: Any = None, *, value: Any = None) -> Tensor:
@@ -215,7 +242,10 @@ def full_like(x: Any, fill_value: Any = None, dtype: Any = None, *, value: Any =
     )
 
 
-def _like(op: Any, x: Any, dtype: Any) -> Tensor:
+def _like(op: Any, x: Any, dtype: Any, device: Any) -> Tensor:
+    if device is not None:
+        with on_device(device):
+            return _like(op, x, dtype, None)
     result = call_op(op, (x,))
     return result if dtype is None else cast(result, as_dtype(dtype))
 
@@ -231,6 +261,9 @@ def arange(
     >>> graphnn.arange(2, 8, 3).numpy()
     array([2, 5], dtype=int32)
     """
+    if device is not None:
+        with on_device(device):
+            return arange(start, stop, step, dtype=dtype)
     start, stop = (0, start) if stop is None else (start, stop)
     start, stop, step = (_number(v) for v in (start, stop, step))
     if step == 0:

@@ -13,6 +13,7 @@ from graphnn.compiler.ir.types import bool_, is_float
 from graphnn.compiler.ops.base import Elementwise, Op
 from graphnn.compiler.ops.logic import Where
 from graphnn.compiler.ops.math import Add
+from graphnn.runtime.errors import GraphnnError, hide_own_frames
 from graphnn.strings import is_string
 from graphnn.tensor import Operand, Tensor
 
@@ -114,11 +115,14 @@ def public(cls: type[Op], arity: int) -> Callable[..., Any]:
     accepts = frozenset(cls.accepts)
 
     def function(*inputs: Any, **keywords: Any) -> Any:
-        if fast is None or keywords or len(inputs) != arity:
-            return _with_keywords(cls, names, inputs, keywords)
-        if arity == 1 and type(inputs[0]) is Tensor and inputs[0].dtype in accepts:
-            return apply(fast, inputs[0])
-        return call_op(fast, inputs)
+        try:
+            if fast is None or keywords or len(inputs) != arity:
+                return _with_keywords(cls, names, inputs, keywords)
+            if arity == 1 and type(inputs[0]) is Tensor and inputs[0].dtype in accepts:
+                return apply(fast, inputs[0])
+            return call_op(fast, inputs)
+        except GraphnnError as error:
+            raise hide_own_frames(error)  # noqa: B904
 
     kind = inspect.Parameter
     parameters = [kind(n, kind.POSITIONAL_OR_KEYWORD) for n in names]

@@ -27,6 +27,7 @@ from typing import Any
 from graphnn.runtime.cpu.jit import Library, compile_library
 from graphnn.runtime.cpu.pool_ir import MAX_WORKERS, OFFSETS, Platform, pool_ir
 from graphnn.runtime.cpu.target import available_cores, host_cpu
+from graphnn.runtime.errors import warn_user
 
 __all__ = ["num_threads", "parallel_address", "pool_status", "set_num_threads"]
 
@@ -57,6 +58,7 @@ class _Pool:
 
 _pool: _Pool | None = None
 _guard = threading.Lock()
+OWN_SETTING = "GRAPHNN_NUM_THREADS"
 _threads: int | None = None
 
 
@@ -113,11 +115,16 @@ def pool_status() -> dict[str, int]:
 
 
 def _default_threads() -> int:
-    for variable in ("GRAPHNN_NUM_THREADS", "OMP_NUM_THREADS"):
+    for variable in (OWN_SETTING, "OMP_NUM_THREADS"):
         # OMP_NUM_THREADS may list one number per nesting level.
         first = os.environ.get(variable, "").split(",")[0].strip()
         if first.isdigit() and int(first) > 0:
             return min(int(first), MAX_WORKERS + 1)
+        if first and variable == OWN_SETTING:
+            warn_user(
+                f"{OWN_SETTING}={first!r} is not used: expected a whole number of at least 1, "
+                f"e.g. {OWN_SETTING}=2"
+            )
     return min(available_cores(), MAX_WORKERS + 1)
 
 

@@ -1,26 +1,31 @@
 """Matrix products by cuBLASLt through `nvmath.bindings`; the fastest algorithm is found once.
 
 cuBLASLt is column-major: a row-major product c = a @ b is its transpose c' = b' @ a', so the
-operands change places. Of the algorithms that the library proposes, each is timed at the first run
-and the best is kept, in memory and on disk under the problem, the device and the library's version.
+operands change places: our columns are its rows, along which its bias lies. Of the algorithms that
+the library proposes, each is timed at the first run and the best is kept, in memory and on disk
+under the problem, the device and the library's version.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from math import gcd
 from typing import Any
 
 import numpy as np
 
 from graphnn.runtime.cpu.objects import object_cache
-from graphnn.runtime.device import DeviceFacts, ProductRun
+from graphnn.runtime.device import DeviceFacts, Epilogue, ProductRun
 
 ALIGN = 16  # bytes; algorithms with wide accesses want it
 CANDIDATES = 8
 TIMED_RUNS = 5
 WORKSPACE_BYTES = 32 << 20
+MASK_BITS = 128  # what the rows of relu's bits are padded to a multiple of
 # cublasLtMatmulHeuristicResult_t
 RESULT = np.dtype(
     [
@@ -31,7 +36,7 @@ RESULT = np.dtype(
         ("reserved", "<i4", (4,)),
     ]
 )
-SIZES = {"float16": "f2", "bfloat16": "f2", "float32": "f4", "float64": "f8"}
+SIZES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 Timer = Callable[[Callable[[], None], int], float]
 
 
@@ -41,8 +46,8 @@ class Problem:
 
     rows, cols, inner: of the result and of the sum. transposes: of the first and second operand.
     leading: elements between columns of the operands and the result. batch, stride: as in
-    `ProductRun`, for the first operand, the second one and the result. aligned: whether every
-    matrix starts at a multiple of 16 bytes.
+    `ProductRun`, for the first operand, the second one and the result. dtype: of the operands,
+    result: of the result. aligned: bytes that every matrix starts at a multiple of, at most 16.
     """
 
     dtype: str
@@ -53,31 +58,51 @@ class Problem:
     leading: tuple[int, int, int]
     batch: int = 1
     stride: tuple[int, int, int] = (0, 0, 0)
-    aligned: bool = True
+    aligned: int = ALIGN
+    result: str = "float32"
+    tf32: bool = False
+    epilogue: Epilogue = field(default_factory=Epilogue)
 
 
-def problem_of(run: ProductRun, dtype: str, aligned: bool = True) -> Problem:
+def problem_of(run: ProductRun, aligned: int = ALIGN) -> Problem:
     """The column-major problem of a row-major product.
 
-    >>> one = ProductRun(2, 3, 4, (False, False), ((0, 0, 0),))
-    >>> problem_of(one, "float32").leading
+    >>> one = ProductRun(2, 3, 4, (False, False), (4, 3, 3))
+    >>> problem_of(one).leading
     (3, 4, 3)
     """
-    transpose_a, transpose_b = run.transpose
-    leading = (run.k if transpose_b else run.n, run.m if transpose_a else run.k, run.n)
-    batched = run.stride is not None and len(run.offsets) > 1
-    a, b, c = run.stride if batched and run.stride else (0, 0, 0)
+    (transpose_a, transpose_b), (a, b, c) = run.transpose, run.stride
     return Problem(
-        dtype=dtype,
+        dtype=run.dtype,
         rows=run.n,
         cols=run.m,
         inner=run.k,
         transposes=(transpose_b, transpose_a),
-        leading=leading,
-        batch=len(run.offsets) if batched else 1,
-        stride=(b, a, c),
+        leading=(run.leading[1], run.leading[0], run.leading[2]),
+        batch=run.batch,
+        stride=(b, a, c) if run.batch > 1 else (0, 0, 0),
         aligned=aligned,
+        result=run.result,
+        tf32=run.tf32 and run.dtype == "float32",
+        epilogue=run.epilogue,
     )
+
+
+def epilogue_name(e: Epilogue) -> str:
+    """What cuBLASLt calls an epilogue; a residual is its operand C, not a part of it.
+
+    >>> epilogue_name(Epilogue(bias=True, activation="gelu", keeps=True))
+    'GELU_AUX_BIAS'
+    >>> epilogue_name(Epilogue(slope="relu", sums="c")), epilogue_name(Epilogue(sums="b"))
+    ('DRELU_BGRAD', 'BGRADA')
+    """
+    if e.slope:
+        return f"D{e.slope.upper()}" + ("_BGRAD" if e.sums else "")
+    if e.sums:
+        return {"a": "BGRADB", "b": "BGRADA"}[e.sums]  # operands change places
+    words = [e.activation.upper()] if e.activation else []
+    words += ["AUX"] * e.keeps + ["BIAS"] * e.bias
+    return "_".join(words) or "DEFAULT"
 
 
 class Products:
@@ -86,38 +111,68 @@ class Products:
     timer(work, times): milliseconds of one run. Nothing is loaded before the first product.
     """
 
-    def __init__(self, facts: DeviceFacts, tf32: bool, timer: Timer) -> None:
-        self.facts, self.tf32, self.timer = facts, tf32, timer
+    def __init__(self, facts: DeviceFacts, timer: Timer) -> None:
+        self.facts, self.timer = facts, timer
         self._handle: int | None = None
-        self._workspace: Any = None
+        self._workspaces: dict[int, Any] = {}
         self._plans: dict[Problem, _Plan] = {}
+        self._lock = threading.Lock()  # descriptors hold the pointers of the call under way
 
     def run(
-        self,
-        run: ProductRun,
-        dtype: np.dtype[Any],
-        addresses: Sequence[int],
-        stream: int,
-        tune: bool,
+        self, run: ProductRun, addresses: Sequence[int], stream: int, tune: bool, owner: int = 0
     ) -> None:
-        """c = a @ b on a stream, for sizes that are not 0.
+        """The product and what follows it, on a stream.
 
-        addresses: of a, b and c. tune: whether algorithms may be timed, on the operands at hand.
+        addresses: in the order of `run.operands`. tune: whether algorithms may be timed, on the
+        operands at hand. owner: stream on which the work will run in the end (of a capture: the one
+        that replays); each has its own workspace.
         """
-        size = dtype.itemsize
+        if run.k == 0 and run.m and run.n:
+            self._clear(run, addresses[2], stream)
+        if 0 in (run.m, run.n, run.k, run.batch) or not run.offsets:
+            return
+        sizes = (SIZES[run.dtype], SIZES[run.dtype], SIZES[run.result])
+        a, b, c, *rest = addresses
         places = [
-            [p + o * size for p, o in zip(addresses, offset, strict=True)] for offset in run.offsets
+            [p + o * size for p, o, size in zip((a, b, c), offset, sizes, strict=True)]
+            for offset in run.offsets
         ]
-        aligned = all(p % ALIGN == 0 for place in places for p in place)
-        plan = self._plan(problem_of(run, dtype.name, aligned))
-        for a, b, c in places[:1] if plan.problem.batch > 1 else places:
-            if tune and not plan.tuned:
-                plan.tune(b, a, c, stream, self.timer)
-            plan.multiply(b, a, c, stream)
+        with self._lock:
+            plan = self._plan(problem_of(run, _alignment(run, places, sizes)), rest)
+            plan.workspace = self.workspace(owner)
+            for left, right, out in places:
+                plan.point(rest, out)
+                if tune and not plan.tuned:
+                    plan.tune(right, left, out, stream, self.timer)
+                plan.multiply(right, left, out, stream)
 
-    def _plan(self, problem: Problem) -> _Plan:
+    def supports(self, run: ProductRun) -> bool:
+        """Whether the library has an algorithm for a product that lies at aligned addresses."""
+        if 0 in (run.m, run.n, run.k, run.batch):
+            return run.epilogue == Epilogue()
+        with self._lock:
+            try:
+                self._plan(problem_of(run), [ALIGN] * 4)
+            except (RuntimeError, self.library.cuBLASLtError):
+                return False
+        return True
+
+    def _clear(self, run: ProductRun, address: int, stream: int) -> None:
+        """Sums over nothing; compilers leave such products without anything that follows."""
+        import cupy
+
+        if run.epilogue != Epilogue():
+            raise RuntimeError(f"a product over nothing has no epilogue: {run}")
+        size = SIZES[run.result]
+        for _, _, offset in run.offsets:
+            for t in range(run.batch):
+                for row in range(run.m):
+                    place = offset + t * run.stride[2] + row * run.leading[2]
+                    cupy.cuda.runtime.memsetAsync(address + place * size, 0, run.n * size, stream)
+
+    def _plan(self, problem: Problem, rest: Sequence[int]) -> _Plan:
         if problem not in self._plans:
-            self._plans[problem] = _Plan(self, problem)
+            self._plans[problem] = _Plan(self, problem, rest)
         return self._plans[problem]
 
     @property
@@ -134,41 +189,54 @@ class Products:
             self._handle = int(self.library.create())
         return self._handle
 
-    @property
-    def workspace(self) -> int:
-        """Address of the memory that algorithms may use; products run one after the other."""
-        if self._workspace is None:
+    def workspace(self, owner: int) -> int:
+        """Address of the memory that algorithms may use on one stream."""
+        if owner not in self._workspaces:
             import cupy
 
-            self._workspace = cupy.cuda.alloc(WORKSPACE_BYTES)
-        return int(self._workspace.ptr)
+            self._workspaces[owner] = cupy.cuda.alloc(WORKSPACE_BYTES)
+        return int(self._workspaces[owner].ptr)
 
     def digest(self, problem: Problem) -> str:
         """The name of a choice on disk."""
         version = self.library.get_version()
-        words = (repr(problem), self.facts.name, self.facts.capability, version, self.tf32)
+        words = (repr(problem), self.facts.name, self.facts.capability, version)
         return hashlib.sha256(repr(words).encode()).hexdigest()
+
+
+def _alignment(
+    run: ProductRun, places: Sequence[Sequence[int]], sizes: tuple[int, int, int]
+) -> int:
+    """Bytes of which all matrices' addresses are a multiple, at most 16."""
+    moved = [s * size for s, size in zip(run.stride, sizes, strict=True)] if run.batch > 1 else []
+    return reduce(gcd, (*(p for place in places for p in place), *moved), ALIGN)
 
 
 class _Plan:
     """One problem with its descriptors and its algorithm."""
 
-    def __init__(self, owner: Products, problem: Problem) -> None:
+    def __init__(self, owner: Products, problem: Problem, rest: Sequence[int]) -> None:
         self.owner, self.problem = owner, problem
-        lt = owner.library
-        data, compute, scale = self._types()
+        self.workspace = 0
+        lt, names = owner.library, owner.library.MatmulDescAttribute
+        data, result, compute, scale = self._types()
         self.descriptor = lt.matmul_desc_create(compute, scale)
         first, second = problem.transposes
-        self._describe(lt.MatmulDescAttribute.TRANSA, int(first))
-        self._describe(lt.MatmulDescAttribute.TRANSB, int(second))
-        self.layouts = [self._layout(k, data) for k in range(3)]
+        self._describe(names.TRANSA, int(first))
+        self._describe(names.TRANSB, int(second))
+        word = epilogue_name(problem.epilogue)
+        if word != "DEFAULT":
+            self._describe(names.EPILOGUE, int(lt.Epilogue[word]))
+        self.layouts = [self._layout(k, data if k < 2 else result) for k in range(3)]
         kind = np.float64 if problem.dtype == "float64" else np.float32
         self.one, self.zero = np.ones(1, kind), np.zeros(1, kind)
         self.tuned = False
+        self.residual: int | None = None
+        self.point(rest, 0)  # the library looks at pointers when it proposes algorithms
         self.algorithm = self._known()
 
-    def _types(self) -> tuple[int, int, int]:
-        """Types of the elements, of the sums and of alpha and beta."""
+    def _types(self) -> tuple[int, int, int, int]:
+        """Types of the operands, of the result, of the sums, and of alpha and beta."""
         from nvmath import CudaDataType
         from nvmath.bindings.cublas import ComputeType
 
@@ -178,18 +246,34 @@ class _Plan:
             "float32": CudaDataType.CUDA_R_32F,
             "float64": CudaDataType.CUDA_R_64F,
         }
-        data = names[self.problem.dtype]
+        data, result = names[self.problem.dtype], names[self.problem.result]
         if self.problem.dtype == "float64":
-            return int(data), int(ComputeType.COMPUTE_64F), int(data)
-        fast = self.owner.tf32 and self.problem.dtype == "float32"
+            return int(data), int(result), int(ComputeType.COMPUTE_64F), int(data)
+        fast = self.problem.tf32
         compute = ComputeType.COMPUTE_32F_FAST_TF32 if fast else ComputeType.COMPUTE_32F
-        return int(data), int(compute), int(CudaDataType.CUDA_R_32F)
+        return int(data), int(result), int(compute), int(CudaDataType.CUDA_R_32F)
 
     def _describe(self, attribute: Any, value: int) -> None:
         lt = self.owner.library
         word = np.array([value], lt.get_matmul_desc_attribute_dtype(attribute))
         address = word.ctypes.data
         lt.matmul_desc_set_attribute(self.descriptor, int(attribute), address, word.nbytes)
+
+    def point(self, rest: Sequence[int], out: int) -> None:
+        """Take the addresses of what the epilogue reads and writes."""
+        e, names = self.problem.epilogue, self.owner.library.MatmulDescAttribute
+        left = list(rest)
+        if e.bias:
+            self._describe(names.BIAS_POINTER, left.pop(0))
+        self.residual = left.pop(0) if e.residual else out
+        if e.slope or e.keeps:
+            self._describe(names.EPILOGUE_AUX_POINTER, left.pop(0))
+            rows = self.problem.rows
+            if "relu" in (e.slope, e.activation):
+                rows += -rows % MASK_BITS
+            self._describe(names.EPILOGUE_AUX_LD, rows)
+        if e.sums:
+            self._describe(names.BIAS_POINTER, left.pop(0))
 
     def _layout(self, which: int, data: int) -> int:
         """The layout of the first operand, the second one or the result, as stored."""
@@ -245,15 +329,18 @@ class _Plan:
             lt.matmul_preference_destroy(preference)
         good = [k for k in range(int(found[0])) if results["state"][k] == 0]
         if not good:
-            raise RuntimeError(f"cuBLASLt has no algorithm for {self.problem}")
+            raise RuntimeError(
+                f"cuBLASLt has no algorithm for {self.problem}; graphnn.runtime.settings."
+                "settings.epilogues = False leaves out what follows the product"
+            )
         return (results[k : k + 1].copy() for k in good)
 
     def _prefer(self, preference: int) -> None:
         """What memory an algorithm may use and how operands lie; the library assumes 256 bytes."""
         lt, names = self.owner.library, self.owner.library.MatmulPreferenceAttribute
-        bytes_ = ALIGN if self.problem.aligned else np.dtype(SIZES[self.problem.dtype]).itemsize
         wanted = {names.MAX_WORKSPACE_BYTES: WORKSPACE_BYTES}
-        wanted |= {getattr(names, f"MIN_ALIGNMENT_{x}_BYTES"): bytes_ for x in "ABCD"}
+        aligned = self.problem.aligned
+        wanted |= {getattr(names, f"MIN_ALIGNMENT_{x}_BYTES"): aligned for x in "ABCD"}
         for attribute, value in wanted.items():
             word = np.array([value], lt.get_matmul_preference_attribute_dtype(attribute))
             address = word.ctypes.data
@@ -274,6 +361,7 @@ class _Plan:
     def multiply(self, first: int, second: int, out: int, stream: int) -> None:
         """Start the product."""
         lt, (a, b, c) = self.owner.library, self.layouts
+        beta = self.one if self.problem.epilogue.residual else self.zero
         lt.matmul(
             self.owner.handle,
             self.descriptor,
@@ -282,13 +370,13 @@ class _Plan:
             a,
             second,
             b,
-            self.zero.ctypes.data,
-            out,
+            beta.ctypes.data,
+            self.residual if self.problem.epilogue.residual else out,
             c,
             out,
             c,
             self.algorithm.ctypes.data,
-            self.owner.workspace,
+            self.workspace,
             WORKSPACE_BYTES,
             stream,
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from typing import Any
 
 from graphnn.runtime.cuda import nvrtc
 from graphnn.runtime.device import DeviceFacts
-from graphnn.runtime.errors import GraphnnError
+from graphnn.runtime.errors import ArgumentError
 
 INSTALL = "pip install 'graphnn[cuda13]' (or graphnn[cuda12] for an older driver)"
 
 
-class DeviceError(GraphnnError, RuntimeError):
+class DeviceError(ArgumentError, RuntimeError):
     """A GPU was asked for where there is none."""
 
 
@@ -24,15 +25,27 @@ def why_not() -> str:
     >>> isinstance(why_not(), str)
     True
     """
-    if importlib.util.find_spec("cupy") is None:
+    if "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None:
         return "CuPy is not installed"
-    import cupy
-
+    try:
+        import cupy
+    except Exception as error:  # a package that is broken is no reason to stop on the CPU
+        return f"CuPy cannot be imported: {type(error).__name__}: {error}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"the CUDA runtime finds no GPU: {error}"
     return nvrtc.why_not() if count else "the CUDA runtime finds no GPU"
+
+
+@functools.cache
+def count() -> int:
+    """How many GPUs there are; 0 without CuPy."""
+    if why_not():
+        return 0
+    import cupy
+
+    return int(cupy.cuda.runtime.getDeviceCount())
 
 
 def require_gpu(subject: str) -> None:
@@ -60,4 +73,18 @@ def facts(index: int = 0) -> DeviceFacts:
         multiprocessors=int(attributes["MultiProcessorCount"]),
         shared_bytes=int(attributes["MaxSharedMemoryPerBlockOptin"]),
         memory_bytes=int(properties["totalGlobalMem"]),
+        bandwidth=_bandwidth(attributes),
     )
+
+
+def _bandwidth(attributes: dict[str, Any]) -> float:
+    """Bytes per second of a device's memory: two transfers a cycle over the whole bus."""
+    kilohertz = attributes.get("MemoryClockRate") or 0
+    bits = attributes.get("GlobalMemoryBusWidth") or 0
+    return 2e3 * kilohertz * bits / 8 or DeviceFacts.bandwidth
+
+
+def forget() -> None:
+    """Look for GPUs again when they are next asked for."""
+    for found in (why_not, count, facts):
+        found.cache_clear()

@@ -130,10 +130,11 @@ def test_checks_of_the_large_workloads(work: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["", "fit"])
+@pytest.mark.parametrize("variant", ["", "fit", "fit_dataset"])
 def test_fit_line(variant: str) -> None:
     (line,) = lines("--peer", "graphnn", "--work", "fit", f"--variant={variant}")
-    assert set(line) - {"variant"} == COMMON | TIMED | {"us_per_batch", "unit"}
+    assert set(line) - {"variant", "times_base"} == COMMON | TIMED | {"us_per_batch", "unit"}
+    assert ("times_base" in line) == (variant == "fit_dataset")
     assert line["check"][0] == pytest.approx(goals.EXPECTED["fit"][0], rel=0.02)
     assert line["check"][1] < line["check"][0]
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -26,6 +27,7 @@ struct GnnDim { unsigned x; };
 static GnnDim threadIdx, blockIdx, blockDim, gridDim;
 static const int GNN_THREADS = 1024;
 static const size_t GNN_STACK = 64 << 10;
+static const size_t GNN_BEHIND = 1 << 10;  // bytes behind the dynamic shared memory that are watched
 alignas(16) static unsigned char gnn_dynamic[228 << 10];
 static int gnn_order = 0;
 static char gnn_message[256];
@@ -195,9 +197,10 @@ static void gnn_launch(void (*body)(void*), void* argument, int blocks, int thre
   gnn_argument = argument;
   blockDim.x = threads;
   gridDim.x = blocks;
+  const size_t most = sizeof gnn_dynamic, used = shared + GNN_BEHIND < most ? shared + GNN_BEHIND : most;
   for (int n = 0; n < blocks; ++n) {
     blockIdx.x = gnn_order ? blocks - 1 - n : n;
-    memset(gnn_dynamic, 0xff, sizeof gnn_dynamic);  // shared memory holds nothing at first
+    memset(gnn_dynamic, 0xff, used);  // shared memory holds nothing at first
     if (fibers) {
       gnn_run_block(threads);
     } else {
@@ -206,7 +209,7 @@ static void gnn_launch(void (*body)(void*), void* argument, int blocks, int thre
         body(argument);
       }
     }
-    for (size_t k = shared; k < sizeof gnn_dynamic; ++k)
+    for (size_t k = shared; k < used; ++k)
       if (gnn_dynamic[k] != 0xff) return gnn_fail("a write behind the shared memory asked for");
   }
 }
@@ -313,6 +316,11 @@ void gnn_run(void (*kernel)(A...), void** given, int blocks, int threads, size_t
       },
       &both, blocks, threads, shared, fibers);
 }
+// Bytes of each parameter, negative for a pointer; 0 ends the list.
+template <class... A> const int* gnn_sizes(void (*)(A...)) {
+  static const int sizes[] = {(std::is_pointer<A>::value ? -1 : 1) * (int)sizeof(A)..., 0};
+  return sizes;
+}
 #define GNN_ENTRY(name, fibers)                                                                    \
   extern "C" const char* run_##name(void** given, int blocks, int threads, int shared,             \
                                     int order) {                                                   \
@@ -320,4 +328,5 @@ void gnn_run(void (*kernel)(A...), void** given, int blocks, int threads, size_t
     gnn_message[0] = 0;                                                                            \
     gnn_run(name, given, blocks, threads, shared, fibers);                                         \
     return gnn_message;                                                                            \
-  }
+  }                                                                                                \
+  extern "C" const int* sizes_##name() { return gnn_sizes(name); }

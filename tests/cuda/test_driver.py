@@ -1,95 +1,126 @@
-"""The driver's own decisions, on a stand-in for CuPy; what CuPy does needs a GPU (mark `gpu`)."""
+"""The driver's own decisions, on the emulated GPU; what CuPy does needs a real one (mark `gpu`)."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
 import types
 from typing import Any
 
 import numpy as np
 import pytest
 
-from graphnn.runtime.cuda import device, driver
-from graphnn.runtime.device import DeviceFacts, ProductRun
+from graphnn.compiler.codegen.cuda_program import build_device_program
+from graphnn.compiler.passes.pipeline import Pipeline
+from graphnn.runtime.cuda import device
+from graphnn.runtime.cuda.driver import CupyDriver
+from graphnn.runtime.cuda.execute import DeviceExecutable
+from graphnn.runtime.cuda.pieces import Arguments
+from graphnn.runtime.device import ProductRun
+from tests.codegen.traced import trace
+from tests.cuda import stand_in
 
-
-class Stream:
-    """Remembers what was captured."""
-
-    def __init__(self, non_blocking: bool = False) -> None:
-        self.non_blocking, self.calls, self.ptr = non_blocking, [], 9
-        STREAMS.append(self)
-
-    calls: list[str]
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.calls.append("exit")
-
-    def begin_capture(self) -> None:
-        self.calls.append("begin")
-
-    def end_capture(self) -> str:
-        self.calls.append("end")
-        return "graph"
-
-
-STREAMS: list[Stream] = []
-GRANTED: list[tuple[int, int]] = []
-CLEARED: list[tuple[int, int]] = []
+needed = pytest.mark.skipif(bool(stand_in.why_not()), reason=stand_in.why_not())
 
 
 @pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch) -> driver.CupyDriver:
-    for found in (STREAMS, GRANTED, CLEARED):
-        found.clear()
-    low = types.SimpleNamespace(
-        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
-        funcSetAttribute=lambda function, which, value: GRANTED.append((function, value)),
-    )
-    runtime = types.SimpleNamespace(
-        memsetAsync=lambda place, value, nbytes, stream: CLEARED.append((place, nbytes))
-    )
-    cuda = types.SimpleNamespace(
-        Stream=Stream, driver=low, runtime=runtime, get_current_stream=Stream
-    )
-    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "cupy.cuda", cuda)  # type: ignore[arg-type]
-    monkeypatch.setattr(driver, "facts", lambda index: DeviceFacts())
-    return driver.CupyDriver()
+def own(emulated_gpu: stand_in.Machine) -> CupyDriver:
+    return CupyDriver()
 
 
-def test_a_capture_is_ended_and_its_error_shown(own: driver.CupyDriver) -> None:
+@needed
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_capture_is_ended_and_its_error_shown(
+    error: type[BaseException], own: CupyDriver, emulated_gpu: stand_in.Machine
+) -> None:
+    array = own.empty((4,), np.dtype(np.float32))
+
     def work() -> None:
-        raise MemoryError("in the middle")
+        own.copy(array, array)
+        raise error("in the middle")
 
-    with pytest.raises(MemoryError, match="in the middle"):
+    with pytest.raises(error, match="in the middle"):
         own.capture(work)
-    assert STREAMS[0].calls == ["begin", "end", "exit"] and STREAMS[0].non_blocking
-    assert own._capturing is None
-    assert own.capture(lambda: None) == "graph"
+    assert all(q.capture is None for q in emulated_gpu.queues.values())
+    graph = own.capture(lambda: own.copy(array, array))
+    own.replay(graph)
+    assert emulated_gpu.launches[-1] == "graph of 1"
 
 
-def test_much_shared_memory_is_asked_for_once(own: driver.CupyDriver) -> None:
-    given: list[Any] = []
-    function = types.SimpleNamespace(ptr=3)
-    call = lambda *arguments: given.append(arguments)  # noqa: E731
-    kernel = type("Kernel", (), {"ptr": function.ptr, "__call__": lambda self, *a: call(*a)})()
+@needed
+def test_a_capture_knows_the_stream_that_replays(own: CupyDriver) -> None:
+    import cupy
+
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        seen: list[tuple[int, int]] = []
+        own.capture(lambda: seen.append((own.stream, cupy.cuda.get_current_stream().ptr)))
+        assert own.stream == stream.ptr == seen[0][0] != seen[0][1]
+    assert own.stream == 0
+
+
+@needed
+def test_much_shared_memory_is_asked_for_once(
+    own: CupyDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cupy.cuda import driver as low
+
+    granted: list[tuple[int, int]] = []
+    started: list[Any] = []
+    monkeypatch.setattr(
+        low, "funcSetAttribute", lambda function, which, value: granted.append((function, value))
+    )
+    own._start = lambda *arguments: started.append(arguments)
+    kernel = types.SimpleNamespace(ptr=3)
+    given = Arguments([ctypes.c_void_p(64), ctypes.c_int32(-7)])
     for shared in (1000, 100 << 10, 100 << 10, 200 << 10):
-        own.launch(kernel, 4, 64, shared, [ctypes.c_void_p(64), ctypes.c_int32(-7)])
-    assert GRANTED == [(3, 100 << 10), (3, 200 << 10)]
-    grid, block, arguments, shared = given[0]
-    assert (grid, block, shared) == ((4, 1, 1), (64, 1, 1), 1000)
-    assert [a.dtype for a in arguments] == [np.dtype("uint64"), np.dtype("int32")]
+        own.launch(kernel, 4, 64, shared, given)
+    assert granted == [(3, 100 << 10), (3, 200 << 10)]
+    function, *grid, shared, stream, place, extra = started[0]
+    assert (function, grid, shared, stream, extra) == (3, [4, 1, 1, 64, 1, 1], 1000, 0, 0)
+    words = (ctypes.c_void_p * 2).from_address(place)
+    assert ctypes.c_uint64.from_address(words[0] or 0).value == 64
+    assert ctypes.c_int32.from_address(words[1] or 0).value == -7
 
 
-def test_a_product_over_nothing_is_zero(own: driver.CupyDriver) -> None:
-    run = ProductRun(2, 3, 0, (False, False), ((0, 0, 0), (0, 0, 6)))
-    own.product(run, np.dtype("float32"), [0, 0, 4096])
-    assert CLEARED == [(4096, 24), (4096 + 24, 24)]
+@needed
+def test_a_product_over_nothing_is_zero(own: CupyDriver) -> None:
+    a, b = (own.empty(s, np.dtype(np.float32)) for s in ((2, 0), (0, 3)))
+    c = own.empty((2, 3), np.dtype(np.float32))
+    own.library(ProductRun(2, 3, 0, (False, False), (0, 3, 3)), [own.address(v) for v in (a, b, c)])
+    np.testing.assert_array_equal(own.download(c), np.zeros((2, 3)))
+
+
+@needed
+def test_results_are_held_by_arrays_and_views(own: CupyDriver) -> None:
+    buffer = own.buffer((4, 3), np.dtype(np.float32))
+    assert not buffer.held()
+    array = buffer.lend((4, 3))
+    assert buffer.held() and own.address(array) == buffer.address
+    for view in (lambda x: x[1:], lambda x: x.reshape(-1), lambda x: x.T):
+        part = view(buffer.lend((12,)).reshape(4, 3))
+        del array
+        assert buffer.held()
+        array = part
+    del array, part
+    assert not buffer.held()
+
+
+@needed
+def test_programs_run_on_their_own_gpu() -> None:
+    with stand_in.emulated(devices=2):
+        import cupy
+
+        graph, _ = trace(lambda t, x: t.ops.cumsum(t.ops.exp(x), axis=0), (6, 3))
+        built = build_device_program(Pipeline().run(graph))
+        x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+        for index in (1, 0):
+            run = DeviceExecutable(built.device, CupyDriver(index))
+            with cupy.cuda.Device(index):
+                given = cupy.asarray(x)
+            for _ in range(3):
+                (got,) = run.run([given])
+                run.wait()
+            assert got.data.device_id == index
+            np.testing.assert_allclose(got.get(), np.exp(x).cumsum(0), rtol=1e-5)
 
 
 def test_without_a_gpu_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ in one launch, failed checks, capture and replay, odd memory."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,16 @@ class CountingDriver(emulate.EmulatedDriver):
     def __init__(self) -> None:
         super().__init__()
         self.captures = self.replays = 0
-        self.breaks = False
+        self.breaks: type[BaseException] | None = None
 
     def capture(self, work: Callable[[], None]) -> Any:
         self.captures += 1
-        if self.breaks:
-            raise MemoryError("no memory while capturing")
-        return super().capture(work)
+        return super().capture(partial(self._broken, work))
+
+    def _broken(self, work: Callable[[], None]) -> None:
+        work()
+        if self.breaks is not None:
+            raise self.breaks("in the middle of a capture")
 
     def replay(self, graph: Any) -> None:
         self.replays += 1
@@ -122,6 +126,11 @@ def test_updates_of_equal_kind_are_one_launch() -> None:
     assert all(len(r.launches) == 1 and r.launches[0].blocks == r.firsts[-1] for r in joined)
 
 
+def two_kernels(t: Tracer, x: Any) -> Any:
+    y = t.ops.exp(x)
+    return [y, t.ops.cumsum(y, axis=0)]
+
+
 def look_up(t: Tracer, x: Any) -> Any:
     index = t.trace.argument("i", TensorType((3,), int32))
     return t.ops.index(x, index, axes=(0,), at=0)
@@ -174,15 +183,18 @@ def test_each_size_has_its_graph() -> None:
 
 
 def test_a_failed_capture_leaves_the_program_usable() -> None:
-    graph, _ = trace(lambda t, x: t.ops.exp(x), (40,))
+    graph, _ = trace(two_kernels, (40,))
     run, driver = executable(built(graph))
     x = driver.array(np.ones(40, np.float32))
     run.run([x])
-    driver.breaks = True
-    with pytest.raises(MemoryError):
-        run.run([x])
-    driver.breaks = False
-    np.testing.assert_allclose(run.run([x])[0], np.full(40, np.e), rtol=1e-6)
+    for error in (MemoryError, KeyboardInterrupt, RuntimeError):
+        driver.breaks = error
+        with pytest.raises(error):
+            run.run([x])
+    driver.breaks = None
+    for _ in range(2):
+        np.testing.assert_allclose(run.run([x])[0], np.full(40, np.e), rtol=1e-6)
+    assert driver.replays == 2
 
 
 def test_results_of_one_run_outlive_the_next() -> None:

@@ -18,7 +18,7 @@ from graphnn.runtime.cuda import device
 from graphnn.runtime.cuda.driver import CupyDriver
 from graphnn.runtime.cuda.execute import DeviceExecutable
 from tests.codegen.traced import trace
-from tests.cuda import samples
+from tests.cuda import samples, test_captures, test_mixed
 from tests.cuda.running import assert_close
 from tests.cuda.test_execute import momentum_step
 from tests.cuda.test_random_programs import drawn
@@ -52,9 +52,10 @@ def built(graph: Any) -> DeviceBuilt:
     return build_device_program(Pipeline().run(graph), options_for(device.facts()))
 
 
-@pytest.mark.parametrize("label", [harness.label(c) for c in samples.CASES])
-def test_op(label: str) -> None:
-    for call, made in samples.programs(True)[label]:
+@pytest.mark.parametrize("case", samples.CASES, ids=harness.label)
+def test_op(case: harness.Case) -> None:
+    for call in samples.calls(case, every_dtype=True):
+        made = samples.program(call)  # of this case alone, so that processes can share the work
         expected: Any = call.eager()
         wanted = expected if isinstance(expected, tuple) else (expected,)
         for value, want in zip(run(made, call.arrays), wanted, strict=True):
@@ -78,6 +79,59 @@ def test_random_programs() -> None:
         want, _ = interpret(made.partition.graph, arrays)
         for value, expected in zip(run(made, arrays), want, strict=True):
             assert_close(value, expected, 3e-5)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_captures.test_inputs_that_always_move_are_copied,
+        test_captures.test_addresses_that_do_not_come_back_make_room,
+        test_captures.test_a_view_of_a_result_keeps_it,
+        test_captures.test_two_programs_share_a_variable,
+        test_captures.test_streams_have_their_own_memory_and_graphs,
+        test_captures.test_threads_run_one_program,
+        test_captures.test_the_number_of_sizes_is_bounded,
+        test_captures.test_failed_checks_wait_until_somebody_asks,
+        test_captures.test_a_failed_check_belongs_to_its_stream,
+        test_captures.test_times_of_the_steps,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_captures_and_streams(test: Any) -> None:
+    """What the emulated GPU shows, on a real one."""
+    test(*[None] * test.__code__.co_argcount)  # the machine, which they only look at
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_while_capturing(error: type[BaseException]) -> None:
+    test_captures.test_an_error_while_capturing_leaves_nothing_behind(error)
+
+
+@pytest.mark.parametrize("wish", ["", test_mixed.CPU, test_mixed.GPU])
+@pytest.mark.parametrize("first", [test_mixed.CPU, test_mixed.GPU])
+@pytest.mark.parametrize("second", [test_mixed.CPU, test_mixed.GPU])
+def test_variables_on_both_sides(first: str, second: str, wish: str) -> None:
+    test_mixed.test_variables_on_both_sides((first, second), wish, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        test_mixed.test_a_size_that_no_input_of_a_region_has,
+        test_mixed.test_the_host_calls_python_between_captured_pieces,
+        test_mixed.test_an_error_on_the_host_leaves_the_program_usable,
+        test_mixed.test_random_numbers_on_the_host_are_those_of_the_gpu,
+        test_mixed.test_random_wishes_with_symbolic_sizes,
+    ],
+    ids=lambda test: test.__name__,
+)
+def test_work_on_both_sides(test: Any) -> None:
+    test(None)
+
+
+def test_random_wishes() -> None:
+    test_mixed.test_random_wishes(test_mixed.GPU, None)  # type: ignore[arg-type]
+    test_mixed.test_random_updates_of_variables_anywhere(True, None)  # type: ignore[arg-type]
 
 
 def test_training_follows_the_cpu() -> None:

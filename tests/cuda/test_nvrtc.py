@@ -8,6 +8,7 @@ import pytest
 
 from graphnn.compiler.codegen.cuda import PRELUDE, Options
 from graphnn.runtime.cuda import nvrtc
+from graphnn.runtime.cuda.cubin import resources
 from tests.cuda import samples
 from tests.cuda.running import built
 from tests.cuda.workloads import WORKLOADS, cross_entropy, layer_norm
@@ -79,3 +80,20 @@ def test_layer_norm_reads_and_writes_in_16_byte_packs() -> None:
     ptx = nvrtc.compile_ptx(device.text, "compute_90")
     assert "ld.global.v4" in ptx or "ld.global.nc.v4" in ptx
     assert "st.global.v4" in ptx
+
+
+def test_kernels_are_compiled_in_pieces_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kernel is in one piece; pieces have about the same length and begin alike."""
+    monkeypatch.setattr(nvrtc, "LEAST_PIECE", 100)
+    monkeypatch.setattr(nvrtc, "_cores", lambda: 3)
+    kernel = 'extern "C" __global__ void {}(float* x) {{ x[0] = scaled({}.0f); }}'
+    kernels = [kernel.format(f"k{n}", n) for n in range(7)]
+    first = "__device__ float scaled(float x) { return 2 * x; }"
+    pieces = nvrtc.compile_cubins([first, *kernels], "sm_90")
+    assert len(pieces) == 3 and all(text.startswith(first) for text, _ in pieces)
+    found = [name for _, code in pieces for name in resources(code)]
+    assert sorted(found) == [f"k{n}" for n in range(7)]
+    sizes = [len(text) for text, _ in pieces]
+    assert max(sizes) - min(sizes) <= len(kernels[0]) + 1
+    (only,) = nvrtc.compile_cubins([first], "sm_90")
+    assert only[0] == first

@@ -70,6 +70,13 @@ def cross_entropy(b: Builder, x: Any, labels: Any) -> tuple[Any, ...]:
     return total, *gradients(b, total, x)
 
 
+def cross_entropy_in_place(b: Builder, h: Any, w: Any, labels: Any) -> tuple[Any, ...]:
+    """Logits that nobody else reads: their gradient may be written over them."""
+    loss = b.ops.sparse_softmax_cross_entropy(b.ops.matmul(h, w), labels)
+    total = b.ops.mean(loss, axes=(0,))
+    return total, *gradients(b, total, h, w)
+
+
 def layer_norm(b: Builder, x: Any, scale: Any, offset: Any, g: Any) -> tuple[Any, ...]:
     """Forward and backward for a given gradient."""
     y = b.ops.layer_norm(x, scale, offset, epsilon=1e-3)
@@ -95,9 +102,32 @@ def rows() -> Iterator[Workload]:
                 arrays = [*data((20, cols), dtype=dtype), labels]
                 name = f"cross_entropy-{cols}-{dtype}-{place}"
                 yield Workload(name, cross_entropy, arrays, options, 1e-4)
+        for cols in (10, 100, 1001):
+            labels = np.random.default_rng(4).integers(0, cols, 20).astype(np.int32)
+            arrays = [*data((20, 8), (8, cols)), labels]
+            name = f"cross_entropy_in_place-{cols}-{place}"
+            yield Workload(name, cross_entropy_in_place, arrays, options, 1e-4)
     for cols in (7, 64, 1027):
         x = data((4, cols), (cols,), (cols,), (4, cols))
         yield Workload(f"layer_norm-{cols}-one_block", layer_norm, x, SMALL, 1e-4)
+
+
+def long_rows() -> Iterator[Workload]:
+    """Few rows that several blocks share."""
+    options = replace(SMALL, parts=40, long_from=1000)
+    for cols in (1000, 3001, 20000):
+        for dtype in ("float32", "bfloat16", "float64"):
+            x = data((3, cols), dtype=dtype)
+            yield Workload(f"long-softmax-{cols}-{dtype}", softmax, x, options)
+        both = lambda b, x: (b.ops.sum(x, axes=(1,)), b.ops.max(x, axes=(1,)))  # noqa: E731
+        yield Workload(f"long-sum-{cols}", both, data((2, cols)), options)
+        yield Workload(f"long-norm-{cols}", normed, data((2, cols), (cols,)), options, 1e-4)
+
+
+def normed(b: Builder, x: Any, scale: Any) -> Any:
+    """Over the root of the mean square, with that root."""
+    root = b.ops.sqrt(b.ops.add(b.ops.mean(b.ops.square(x), axes=(1,), keepdims=True), 1e-3))
+    return b.ops.multiply(b.ops.divide(x, root), scale), root
 
 
 # ---- sums over rows ----------------------------------------------------------------------------
@@ -111,6 +141,7 @@ def reductions() -> Iterator[Workload]:
 
     for shape in ((1, 5), (700, 10), (300, 129), (40, 1200), (5000, 2)):
         yield Workload(f"columns-{shape}", columns, data(shape))
+    yield Workload("columns-empty", lambda b, x: b.ops.sum(x, axes=(0,)), data((0, 3)))
     rng = np.random.default_rng(3)
     for dtype in ("float32", "bfloat16", "int32", "int8", "bool"):
         both = ("any", "all") if dtype == "bool" else ("sum", "max")
@@ -212,20 +243,33 @@ def scatters() -> Iterator[Workload]:
         def scatter(b: Builder, x: Any, i: Any, u: Any, mode: str = mode) -> Any:
             return b.ops.scatter(x, i, u, axes=(0,), at=0, mode=mode)
 
+        sorted_ = replace(SMALL, sorted_from=64)
         for dtype in ("float32", "bfloat16", "int32"):
             base, updates = (a.astype(as_dtype(dtype)) for a in data((6, 40), (90, 40)))
             arrays = [base, where, updates]
             yield Workload(f"scatter-{mode}-{dtype}", scatter, arrays)
-            sorted_ = replace(SMALL, sorted_from=64)
             yield Workload(f"scatter-{mode}-{dtype}-sorted", scatter, arrays, sorted_)
+    crowd = rng.integers(0, 4, 1500).astype(np.int32)
+    for mode in ("add", "max", "set"):
+
+        def crowded(b: Builder, x: Any, i: Any, u: Any, mode: str = mode) -> Any:
+            return b.ops.scatter(x, i, u, axes=(0,), at=0, mode=mode)
+
+        for dtype in ("float32", "bfloat16"):
+            for wide in (1, 40):
+                pair = data((4, wide), (1500, wide))  # whole, so that sums of 16 bits are exact
+                base, updates = (np.rint(a / 2).astype(as_dtype(dtype)) for a in pair)
+                name = f"scatter-{mode}-{dtype}-{wide}-crowd"
+                yield Workload(name, crowded, [base, crowd, updates], sorted_, 1e-4)
     far = rng.integers(0, 20000, 3000).astype(np.int32)
     table, updates = data((20000,), (3000,))
-    yield Workload(
-        "scatter-many_bins",
-        lambda b, x, i, u: b.ops.scatter(x, i, u, axes=(0,), at=0, mode="add"),
-        [table, far, updates],
-        replace(SMALL, sorted_from=64),
-    )
+    for name, options in (("", sorted_), ("-shared", replace(sorted_, most_bins=128))):
+        yield Workload(
+            f"scatter-many_bins{name}",
+            lambda b, x, i, u: b.ops.scatter(x, i, u, axes=(0,), at=0, mode="add"),
+            [table, far, updates],
+            options,
+        )
 
     def along(b: Builder, x: Any, i: Any, u: Any) -> Any:
         return b.ops.put_along_axis(x, i, u, axis=0, mode="add")
@@ -238,4 +282,4 @@ def scatters() -> Iterator[Workload]:
     yield Workload("look_up", look_up, [table, index, g], rtol=1e-4)
 
 
-WORKLOADS = {w.name: w for f in (rows, reductions, maps, scans, scatters) for w in f()}
+WORKLOADS = {w.name: w for f in (rows, long_rows, reductions, maps, scans, scatters) for w in f()}

@@ -8,7 +8,7 @@ import pytest
 from numpy.dtypes import StringDType
 
 import graphnn as tf
-from graphnn.data import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY, Dataset, StringSpec
+from graphnn.data import INFINITE_CARDINALITY, UNKNOWN_CARDINALITY, Dataset
 from graphnn.runtime.errors import ArgumentError, DTypeError, ShapeError, StateError
 from tests.data.conftest import plain, values
 
@@ -62,7 +62,7 @@ def test_python_numbers_have_the_dtypes_of_tensorflow() -> None:
 )
 def test_text_of_any_kind_becomes_strings(text: object) -> None:
     dataset = Dataset.from_tensor_slices(text)
-    assert dataset.element_spec == StringSpec(())
+    assert dataset.element_spec == tf.TensorSpec((), tf.string)
     first = next(iter(dataset))
     assert isinstance(first.dtype, StringDType)
     assert list(dataset.as_numpy_iterator()) == ["a", "bc"]
@@ -123,7 +123,7 @@ def test_generators_with_and_without_a_signature() -> None:
     assert (first["n"].dtype, first["x"].dtype) == (tf.int64, tf.float64)
     assert values(dataset)[2] == {"n": 2, "x": [2.0, 2.0]}
     older = Dataset.from_generator(lambda: iter([(1, "a")]), (tf.int32, str), ((), ()))
-    assert older.element_spec == (tf.TensorSpec((), "int32"), StringSpec(()))
+    assert older.element_spec == (tf.TensorSpec((), "int32"), tf.TensorSpec((), tf.string))
     assert values(older) == [(1, "a")]
     bare = Dataset.from_generator(lambda: iter([np.zeros((2, 3))]))
     assert bare.element_spec == tf.TensorSpec((2, 3), "float64")
@@ -245,3 +245,35 @@ def test_wrong_arguments_are_refused() -> None:
     ):
         with pytest.raises(ArgumentError):
             call()
+
+
+def test_specs_of_text_are_tensor_specs() -> None:
+    texts = Dataset.from_tensor_slices(["a", "bc"])
+    spec = texts.element_spec
+    assert type(spec) is tf.TensorSpec
+    assert spec == tf.TensorSpec((), tf.string) == tf.TensorSpec(shape=[], dtype="string")
+    assert spec != tf.TensorSpec((), "int32")
+    assert spec.dtype == tf.string
+    assert repr(spec) == "TensorSpec(shape=(), dtype=string)"
+    assert texts.batch(2).element_spec == tf.TensorSpec((None,), tf.string)
+    assert len({spec, tf.TensorSpec((), tf.string)}) == 1
+
+
+def test_a_generator_of_text_with_a_signature() -> None:
+    signature = {"words": tf.TensorSpec((None,), tf.string), "n": tf.TensorSpec((), tf.int64)}
+    rows = [{"words": ["a", "bc"], "n": 2}, {"words": [], "n": 0}]
+    dataset = Dataset.from_generator(lambda: iter(rows), output_signature=signature)
+    assert dataset.element_spec == signature
+    first, second = values(dataset)
+    assert first == {"words": ["a", "bc"], "n": 2}
+    assert second == {"words": [], "n": 0}
+    older = Dataset.from_generator(lambda: iter(["x"]), output_types=tf.string, output_shapes=())
+    assert older.element_spec == tf.TensorSpec((), tf.string)
+    wrong = Dataset.from_generator(lambda: iter([3]), output_signature=tf.TensorSpec((), tf.string))
+    with pytest.raises(ShapeError, match=r"TensorSpec\(shape=\(\), dtype=string\)"):
+        list(wrong)
+    ragged = Dataset.from_generator(
+        lambda: iter(["x"]), output_signature=tf.TensorSpec((None,), tf.string)
+    )
+    with pytest.raises(ShapeError, match="element 0"):
+        list(ragged)

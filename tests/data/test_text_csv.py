@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import graphnn as tf
-from graphnn.data import Dataset, StringSpec, TextLineDataset, csv_files, experimental
+from graphnn.data import Dataset, TextLineDataset, csv_files, experimental
 from graphnn.runtime.errors import ArgumentError
 from tests.data.conftest import plain, values
 
@@ -34,7 +34,7 @@ def iris(tmp_path: Path) -> Path:
 def test_lines_of_files(lines: list[Path]) -> None:
     dataset = TextLineDataset(lines)
     assert isinstance(dataset, Dataset)
-    assert dataset.element_spec == StringSpec(())
+    assert dataset.element_spec == tf.TensorSpec((), tf.string)
     assert values(dataset) == ["one", "two ä", "", "four", "five", "six"]
     assert values(TextLineDataset(str(lines[0])).filter(lambda s: s != "").batch(2)) == [
         ["one", "two ä"],

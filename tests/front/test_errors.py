@@ -148,3 +148,40 @@ def test_text(case: str, golden: Golden) -> None:
         CASES[case]()
     assert gnn.executing_eagerly()
     golden(f"../errors/front/{case}.txt", relative(str(caught.value), CASES[case]))
+
+
+x23 = graphnn.ones((2, 3))
+FAILING: dict[str, tuple[int, Any]] = {
+    "x + y": (1, lambda: x23 + graphnn.ones((4, 5))),
+    "x - float64": (1, lambda: x23 - graphnn.ones((4,), "float64")),
+    "1 // 0": (1, lambda: graphnn.constant(1) // 0),
+    "x @ x": (1, lambda: x23 @ x23),
+    "exp": (1, lambda: graphnn.exp(graphnn.ones((2,), "bool"))),
+    "matmul": (2, lambda: graphnn.matmul(x23, x23)),
+    "function": (1, lambda: graphnn.function(lambda: x23 + graphnn.ones((4, 5)))()),
+    "method": (1, lambda: Owner().fails()),
+}
+
+
+class Owner:
+    @graphnn.function
+    def fails(self) -> Any:
+        return x23 @ x23
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_tracebacks_show_hardly_anything_of_graphnn(name: str) -> None:
+    most, call = FAILING[name]
+    with pytest.raises(GraphnnError) as caught:
+        call()
+    files = [f.filename for f in traceback.extract_tb(caught.value.__traceback__)]
+    own = [f for f in files if is_own_file(f)]
+    assert 1 <= len(own) <= most and files[-1] in (own[-1], __file__)
+    assert caught.value.__context__ is None
+
+
+def test_all_frames_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHNN_FULL_TRACEBACK", "1")
+    with pytest.raises(GraphnnError) as caught:
+        x23 @ x23
+    assert len(traceback.extract_tb(caught.value.__traceback__)) > 4

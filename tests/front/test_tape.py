@@ -342,3 +342,58 @@ def test_only_watched_work_is_recorded() -> None:
         z = z * z
         w = x > 0
     assert tape.steps == [] and z.item() == 16 and bool(w)
+
+
+LINEAR: dict[str, Any] = {
+    "3 * x": lambda x: 3.0 * x,
+    "relu": lambda x: graphnn.nn.relu(x),
+    "where": lambda x: graphnn.where(x > 0, x * 2.0, x),
+    "matmul": lambda x: graphnn.sum(graphnn.reshape(x, (1, 1)) @ graphnn.ones((1, 2))),
+    "x * x": lambda x: x * x,
+}
+
+
+@pytest.mark.parametrize("around", ["neither", "both", "inner", "value"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_second_derivative_of_something_linear_is_none(name: str, around: str) -> None:
+    value = LINEAR[name] if around != "value" else graphnn.function(LINEAR[name])
+
+    def first(x: Any) -> Any:
+        with graphnn.GradientTape() as tape:
+            tape.watch(x)
+            y = value(x)
+        return tape.gradient(y, x)
+
+    inner = graphnn.function(first) if around == "inner" else first
+
+    def second(x: Any) -> Any:
+        with graphnn.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            g = inner(x)
+        zero = tape.gradient(g, x, unconnected_gradients="zero")
+        return tape.gradient(g, x), zero
+
+    found, zero = (graphnn.function(second) if around == "both" else second)(graphnn.constant(2.0))
+    if name == "x * x":
+        assert found.item() == zero.item() == 2
+    else:
+        assert found is None and zero.item() == 0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_third_derivatives_and_one_path_of_two(compiled: bool) -> None:
+    def derivatives(x: Any, w: Any) -> Any:
+        with graphnn.GradientTape() as third:
+            third.watch([x, w])
+            with graphnn.GradientTape() as second:
+                second.watch([x, w])
+                with graphnn.GradientTape() as first:
+                    first.watch([x, w])
+                    y = x * x * w
+                dx = first.gradient(y, x)
+            dxw, dxx = second.gradient(dx, [w, x])
+        return dxw, dxx, third.gradient(dxw, [w, x])
+
+    call = graphnn.function(derivatives) if compiled else derivatives
+    dxw, dxx, (none, last) = call(graphnn.constant(2.0), graphnn.constant(3.0))
+    assert (dxw.item(), dxx.item(), none, last.item()) == (4, 6, None, 2)

@@ -148,6 +148,45 @@ def test_failed_assign_changes_nothing(value: Any, error: type[Exception]) -> No
         i.assign(np.array([1.5]))
 
 
+CHANGES: dict[str, Any] = {
+    "assign": lambda v, x: v.assign(x),
+    "assign_add": lambda v, x: v.assign_add(x),
+    "assign_sub": lambda v, x: v.assign_sub(x),
+    "scatter_add": lambda v, x: v.scatter_add([0, 1], x),
+    "scatter_sub": lambda v, x: v.scatter_sub([0, 1], x),
+    "scatter_nd_update": lambda v, x: v.scatter_nd_update([[0], [1]], x),
+    "scatter_nd_sub": lambda v, x: v.scatter_nd_sub([[0], [1]], x),
+}
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_float_does_not_become_an_integer(change: Any, traced: bool) -> None:
+    def call(v: Any, x: Any) -> None:
+        both = lambda: (change(v, x), None)[1]  # noqa: E731
+        (graphnn.function(both) if traced else both)()
+
+    v = graphnn.Variable([1, 2], name="count")
+    for floats in ([2.5, 1], [2.0, 3.0], np.array([2.5, 1.0]), graphnn.constant([2.5, 1.0])):
+        with pytest.raises(DTypeError, match=r"float(32|64)\[2\] for int32\[2\]"):
+            call(v, floats)
+    assert v.numpy().tolist() == [1, 2]
+    call(v, [4, 4])
+    call(graphnn.Variable([1.0, 2.0]), [4, 4])
+    assert v.numpy().tolist() != [1, 2]
+
+
+def test_a_number_that_does_not_fit_a_variable() -> None:
+    v, truth = graphnn.Variable(3), graphnn.Variable(True)
+    for number in (2.5, 2.0, np.float32(2.5)):
+        with pytest.raises(DTypeError, match="assign of Variable"):
+            v.assign(number)
+    with pytest.raises(DTypeError, match="assign of Variable"):
+        truth.assign(2)
+    assert v.assign(True).numpy() == 1 and v.assign(np.int64(7)).numpy() == 7
+    assert graphnn.Variable(1.0).assign(2).numpy() == 2.0
+
+
 def test_scatter() -> None:
     v = graphnn.Variable(np.zeros((3, 2), "float32"))
     v.scatter_add(graphnn.IndexedSlices([[1.0, 1.0], [2.0, 2.0]], [0, 0]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from graphnn.compiler.ops.base import REGISTRY, ArrayHandler, Ops
-from graphnn.runtime.errors import DTypeError, OutOfRangeError
+from graphnn.runtime.errors import DivisionError, DTypeError, OutOfRangeError
 from tests.ops import harness
 
 OPS = Ops(ArrayHandler(np))
@@ -31,9 +31,30 @@ def floats(*values: float, dtype: str = "float32") -> Any:
     return np.array(values, dtype)
 
 
-def test_integer_division_by_zero_gives_zero() -> None:
-    assert both("floor_divide", ints(7, -7, 0), ints(0, 0, 0)).tolist() == [0, 0, 0]
-    assert both("remainder", ints(7, -7, 0), ints(0, 0, 0)).tolist() == [0, 0, 0]
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
+@pytest.mark.parametrize("name", ["floor_divide", "remainder"])
+def test_integers_divided_by_zero_are_refused(name: str, dtype: str) -> None:
+    op = REGISTRY[name]()
+    for divisors in ([3, 0, 2] * 20, [0]):
+        arrays = ints(*[7] * len(divisors), dtype=dtype), ints(*divisors, dtype=dtype)
+        with pytest.raises(DivisionError, match=f"a divisor 0 of dtype {dtype}") as eager:
+            op.eager(np, *arrays)
+        with pytest.raises(DivisionError) as compiled:
+            harness.compiled_value(op, arrays)
+        assert str(compiled.value).splitlines()[-3:] == str(eager.value).splitlines()[-3:]
+        assert all(
+            str(e.value).startswith(f"DivisionError in {name} at") for e in (eager, compiled)
+        )
+    assert both(name, ints(dtype=dtype), ints(0, dtype=dtype)).shape == (0,)
+
+
+def test_floats_divided_by_zero_are_not() -> None:
+    x, y = floats(1, -1, 0), floats(0, 0, 0)
+    for name in ("floor_divide", "remainder"):
+        both(name, x, y)
+        both(name, x.astype("float16"), y.astype("float16"))
+    assert np.isnan(both("remainder", x, y)).all()
+    assert both("floor_divide", x, y)[:2].tolist() == [np.inf, -np.inf]
 
 
 def test_the_least_integer_divided_by_minus_one() -> None:

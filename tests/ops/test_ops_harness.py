@@ -16,6 +16,7 @@ STRUCTURE = {
     "custom_gradient",
     "gradient",
     "host_call",
+    "host_region",
     "input",
     "item",
     "size_of",

@@ -198,3 +198,42 @@ def test_config(layer: Any) -> None:
 def test_errors(make: Any) -> None:
     with pytest.raises(ArgumentError, match="fix"):
         make()
+
+
+LARGE = np.random.default_rng(4).random((2, 300, 251, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *[{"interpolation": m} for m in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5")],
+        {"interpolation": "area"},
+        {"antialias": True},
+        {"crop_to_aspect_ratio": True},
+        {"pad_to_aspect_ratio": True, "fill_value": 0.5},
+    ],
+    ids=lambda s: " ".join(map(str, s.values())),
+)
+def test_large_images_are_resized_by_a_compiled_program(dtype: str, settings: Any) -> None:
+    images = (LARGE * 255).astype("uint8") if dtype == "uint8" else LARGE
+    layer = Resizing(90, 401, **settings)
+    first, second, other = (np.asarray(layer(x)) for x in (images, images, images[:, :280]))
+    np.testing.assert_array_equal(first, second)  # also where the first call is not compiled
+    assert first.dtype == images.dtype and first.shape == (2, 90, 401, 3)
+    # Small images are resized line by line.
+    small = Resizing(90, 401, **settings)
+    parts = [small(x) for x in images[:, :280]]
+    assert small._compiled.trace_count == 0
+    assert layer._compiled.trace_count >= 1
+    tolerance = 1 if dtype == "uint8" else 1e-6
+    np.testing.assert_allclose(
+        np.asarray(other, "float32"), np.asarray(parts, "float32"), atol=tolerance
+    )
+
+
+def test_all_sizes_of_large_images_share_a_trace() -> None:
+    layer = Resizing(20, 30)
+    for size in range(250, 300, 10):
+        layer(np.ones((size, 2 * size, 3), "float32"))
+    assert layer._compiled.trace_count <= 2

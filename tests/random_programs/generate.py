@@ -60,9 +60,15 @@ class Program:
         shapes = [tuple(batch if s == 6 else s for s in SHAPES[k]) for k in self.inputs]
         return [rng.uniform(-1, 1, s).astype(dtype) for s in shapes]
 
-    def graph(self, dtype: Any = float32, symbolic: bool = False, gradient: bool = False) -> Graph:
+    def graph(
+        self,
+        dtype: Any = float32,
+        symbolic: bool = False,
+        gradient: bool = False,
+        trace: Trace | None = None,
+    ) -> Graph:
         """The trace: the last values are the results, with their gradients if asked for."""
-        trace = Trace("random")
+        trace = trace or Trace("random")
         ops = Ops(trace)
         n = symbol("n")
         types = [

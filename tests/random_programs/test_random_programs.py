@@ -3,6 +3,8 @@ finite differences."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -151,14 +153,19 @@ def test_reversed_axes_of_symbolic_size():
         assert_same(compiled.run(arrays), interpret(graph, arrays)[0])
 
 
-def updating(program: Program) -> Graph:
-    """The program with its inputs as Variables: each takes the last value that has its type."""
-    trace = Trace("random")
+def updating(program: Program, trace: Trace | None = None, devices: Sequence[str] = ()) -> Graph:
+    """The program with its inputs as Variables: each takes the last value that has its type.
+
+    devices: where they are, if not where the program runs.
+    """
+    trace = trace or Trace("random")
     arrays = program.arrays()
     types = [TensorType(a.shape, a.dtype) for a in arrays]
     variables = [object() for _ in types]
+    places = devices or [""] * len(types)
     sources = [
-        trace.read(v, f"v{k}", t) for k, (v, t) in enumerate(zip(variables, types, strict=True))
+        trace.read(v, f"v{k}", t, device)
+        for k, (v, t, device) in enumerate(zip(variables, types, places, strict=True))
     ]
     values = program.results(Ops(trace), sources, count=len(program.steps) + len(sources))
     for k, (variable, type) in enumerate(zip(variables, types, strict=True)):

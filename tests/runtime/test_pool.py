@@ -188,7 +188,7 @@ def test_thread_count_is_checked() -> None:
     [
         ({"GRAPHNN_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 3),
         ({"GRAPHNN_NUM_THREADS": "", "OMP_NUM_THREADS": "5,2"}, 5),
-        ({"GRAPHNN_NUM_THREADS": "many", "OMP_NUM_THREADS": "0"}, None),
+        ({"GRAPHNN_NUM_THREADS": "", "OMP_NUM_THREADS": "0"}, None),
     ],
 )
 def test_environment(
@@ -198,6 +198,15 @@ def test_environment(
         monkeypatch.setenv(name, value)
     pool.set_num_threads(None)
     assert pool.num_threads() == (count or pool.available_cores())
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-2", "1.5"])
+def test_a_setting_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("GRAPHNN_NUM_THREADS", value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with pytest.warns(UserWarning, match=f"GRAPHNN_NUM_THREADS='{value}' is not used"):
+        pool.set_num_threads(None)
+    assert pool.num_threads() == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from graphnn.runtime.errors import ArgumentError
+
 _RUNS = ("train", "test", "predict")
 BATCH_HOOKS = tuple(f"on_{run}_batch_{end}" for run in _RUNS for end in ("begin", "end"))
 RUN_HOOKS = tuple(f"on_{run}_{end}" for run in _RUNS for end in ("begin", "end"))
@@ -189,6 +191,22 @@ class BatchLogs(dict[str, Any]):
         return repr(as_numbers(self))
 
 
+def _check(callback: Any) -> None:
+    """Raise ArgumentError for what is no callback."""
+    if not isinstance(callback, type) and hasattr(callback, "set_params"):
+        return
+    is_class = isinstance(callback, type)
+    name = callback.__name__ if is_class else type(callback).__name__
+    raise ArgumentError(
+        "callbacks",
+        received=f"the class {name}" if is_class else f"{callback!r:.60} of type {name}",
+        expected="objects of keras.callbacks.Callback and its subclasses",
+        fix=f"make an object: {name}(...)"
+        if is_class
+        else "wrap a function in keras.callbacks.LambdaCallback(on_epoch_end=...)",
+    )
+
+
 def _overrides(callback: Any, hook: str) -> bool:
     if callback.__dict__.get(hook) is not None:
         return True
@@ -211,6 +229,8 @@ class CallbackList:
     ) -> None:
         one = callbacks is not None and not isinstance(callbacks, list | tuple)
         self.callbacks: list[Any] = [callbacks] if one else list(callbacks or ())
+        for callback in self.callbacks:
+            _check(callback)
         self._hooks: dict[str, tuple[Callable[..., Any], ...]] = {}
         self._numbers: dict[str, bool] = {}
         self.params: dict[str, Any] = {}
@@ -228,7 +248,8 @@ class CallbackList:
             self._numbers[hook] = any(not getattr(c, "_takes_tensors", False) for c in users)
 
     def append(self, callback: Any) -> None:
-        """Add a callback at the end."""
+        """Add a callback at the end. Raises ArgumentError for what is none."""
+        _check(callback)
         self.callbacks.append(callback)
         self._collect()
 

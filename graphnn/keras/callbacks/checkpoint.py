@@ -61,13 +61,20 @@ class ModelCheckpoint(PeriodicCallback, MonitorCallback):
         path = self._path(epoch, batch, logs)
         if self.verbose > 0:
             print(f"\nEpoch {epoch + 1}: saving the model to {path}", flush=True)
-        folder = os.path.dirname(path)
-        if folder:
-            os.makedirs(folder, exist_ok=True)
         save: Callable[..., Any] = (
             self.model.save_weights if self.save_weights_only else self.model.save
         )
-        save(path, overwrite=True)
+        folder = os.path.dirname(path)
+        try:
+            if folder:
+                os.makedirs(folder, exist_ok=True)
+            save(path, overwrite=True)
+        except OSError as error:
+            error.add_note(
+                f"in ModelCheckpoint, epoch {epoch + 1}: {path} cannot be written; give a filepath "
+                "in a folder that you may write to (the model in memory is trained so far)"
+            )
+            raise
 
     def _is_best(self, epoch: int, logs: Logs | None) -> bool:
         current = self._value(logs)

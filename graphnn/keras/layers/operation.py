@@ -16,6 +16,7 @@ from graphnn.compiler.ops.base import Op
 from graphnn.keras import naming
 from graphnn.keras.layers.base import Layer
 from graphnn.keras.layers.symbolic import Call, KerasTensor, set_recorder, with_trusted_sizes
+from graphnn.runtime import devices
 from graphnn.runtime.errors import ArgumentError, TraceError
 from graphnn.tensor import Traced
 
@@ -160,7 +161,7 @@ def _refuse_random_state(op: Op, value: Any) -> None:
 
 
 def _refuse_variable(op: Op, value: Any) -> None:
-    if value.flags.writeable:
+    if not devices.is_lent(value):
         return
     raise ArgumentError(
         f"{op.name} of a symbolic tensor",

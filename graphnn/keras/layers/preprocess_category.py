@@ -19,7 +19,7 @@ from graphnn.keras.layers.preprocess import (
     encoded_shape,
     refuse_sparse,
 )
-from graphnn.keras.layers.preprocess_hash import buckets
+from graphnn.keras.layers.preprocess_hash import buckets, number_buckets, text_buckets
 from graphnn.keras.layers.registry import register
 from graphnn.runtime.errors import ArgumentError, DTypeError
 from graphnn.tensor import Operand, Tensor
@@ -97,13 +97,14 @@ def salt_of(salt: Any, subject: str) -> list[int] | None:
     return pair
 
 
-def as_bytes(array: Array, subject: str) -> list[bytes]:
-    """What is hashed: text in UTF-8, integers in decimal digits, floats without their fraction.
+def hashed(array: Array, count: int, salt: list[int] | None, subject: str) -> Array:
+    """A number from 0 to count - 1 for each entry of an array, row-major.
 
-    Raises DTypeError for other data.
+    What is hashed: text in UTF-8, integers in decimal digits, floats without their fraction. Raises
+    DTypeError for other data.
     """
     if strings.is_string(array):
-        return strings.encoded(array)
+        return text_buckets(array, count, salt)
     if array.dtype.kind not in "biuf":
         raise DTypeError(
             subject,
@@ -113,8 +114,9 @@ def as_bytes(array: Array, subject: str) -> list[bytes]:
         )
     whole = array.astype(np.int64) if array.dtype.kind == "f" else array
     if whole.dtype.kind == "b":
-        return [b"true" if value else b"false" for value in whole.reshape(-1).tolist()]
-    return [b"%d" % value for value in whole.reshape(-1).tolist()]
+        names = buckets([b"false", b"true"], count, salt)
+        return names[whole.reshape(-1).astype(np.int64)]
+    return number_buckets(whole, count, salt)
 
 
 @register()
@@ -174,11 +176,11 @@ class Hashing(HostLayer):
         return np.asarray(inputs)
 
     def _bins(self, array: Array) -> Array:
-        items = as_bytes(array, f"a call of {self.name}")
+        subject = f"a call of {self.name}"
         if self.mask_value is None or self.num_bins == 1:
-            return buckets(items, self.num_bins, self.salt)
+            return hashed(array, self.num_bins, self.salt, subject)
         masked = np.asarray(array == self.mask_value).reshape(-1)
-        return np.where(masked, 0, buckets(items, self.num_bins - 1, self.salt) + 1)
+        return np.where(masked, 0, hashed(array, self.num_bins - 1, self.salt, subject) + 1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return encoded_shape(input_shape, self.output_mode, self.num_bins)

@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from graphnn.short_strings import words_of
+from graphnn.strings import encoded
+
+Array = np.ndarray[Any, Any]
 Words = np.ndarray[Any, Any]  # uint64, one entry for each string
 Bytes = np.ndarray[Any, Any]  # uint8, one row for each string
 
@@ -34,8 +38,77 @@ def siphash64(strings: list[bytes], key: tuple[int, int]) -> Words:
 
 def buckets(strings: list[bytes], count: int, salt: list[int] | None = None) -> Words:
     """A number from 0 to count - 1 for each string, int64; with a salt by another hash."""
-    hashes = farmhash64(strings) if salt is None else siphash64(strings, (salt[0], salt[1]))
+    return _reduced(_by_length(strings, _function(salt)), count)
+
+
+def text_buckets(array: Array, count: int, salt: list[int] | None = None) -> Words:
+    """`buckets` of an array of strings, row-major."""
+    words = words_of(array)
+    if words is None:
+        return buckets(encoded(array), count, salt)
+    hashes = _by_row(words.rows, words.lengths, words.short, _function(salt))
+    long = np.flatnonzero(~words.short)
+    if long.size:
+        hashes[long] = _by_length(encoded(array.reshape(-1)[long]), _function(salt))
+    return _reduced(hashes, count)
+
+
+def number_buckets(array: Array, count: int, salt: list[int] | None = None) -> Words:
+    """`buckets` of the decimal digits of an array of integers, row-major.
+
+    >>> number_buckets(np.array([12, -7]), 100).tolist() == buckets([b"12", b"-7"], 100).tolist()
+    True
+    """
+    rows, lengths = _digits(array.reshape(-1))
+    every = np.ones(len(rows), bool)
+    return _reduced(_by_row(rows, lengths, every, _function(salt)), count)
+
+
+def _function(salt: list[int] | None) -> Callable[[Bytes], Words]:
+    if salt is None:
+        return _farm
+    key = (salt[0], salt[1])
+    return lambda rows: _sip(rows, key)
+
+
+def _reduced(hashes: Words, count: int) -> Words:
     return (hashes % np.uint64(count)).astype(np.int64)
+
+
+def _by_row(
+    rows: Bytes, lengths: Words, wanted: Words, function: Callable[[Bytes], Words]
+) -> Words:
+    """Hashes of the first bytes of rows, as many as `lengths` says."""
+    result: Words = np.empty(len(rows), np.uint64)
+    for length in np.unique(lengths[wanted]).tolist():
+        chosen = np.flatnonzero(wanted & (lengths == length))
+        result[chosen] = function(rows[chosen, :length])
+    return result
+
+
+def _digits(numbers: Array) -> tuple[Bytes, Words]:
+    """Integers in decimal: bytes from the first column on, and how many there are."""
+    negative = numbers < 0
+    left = numbers.astype(np.uint64)
+    left[negative] = np.uint64(0) - left[negative]
+    if not left.size or left.max() < 1 << 32:
+        left = left.astype(np.uint32)  # which divide faster
+    columns: list[Bytes] = []
+    lengths = negative.astype(np.int64)
+    while True:
+        lengths += (left > 0) | (not columns)
+        following = left // left.dtype.type(10)
+        columns.append((left - following * left.dtype.type(10)).astype(np.uint8) + ord("0"))
+        left = following
+        if not left.any():
+            break
+    rows = np.full((len(numbers), len(columns) + 1), ord("-"), np.uint8)
+    digits = np.stack(columns[::-1], axis=1)
+    for length in np.unique(lengths).tolist():
+        for sign in (0, 1):
+            chosen = np.flatnonzero((lengths == length) & (negative == sign))
+            rows[chosen, sign:length] = digits[chosen, len(columns) - length + sign :]
+    return rows, lengths
 
 
 def _by_length(strings: list[bytes], function: Callable[[Bytes], Words]) -> Words:

@@ -7,19 +7,25 @@ sizes. Pixels are areas: sample i of n lies at (i + 1/2) * extent / n - 1/2.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from graphnn import ops
 from graphnn.compiler.ir.types import FLOATS, as_dtype, is_float
 from graphnn.dtypes import iinfo
+from graphnn.function import function
 from graphnn.keras.layers.preprocess import Preprocessing, as_tensor, at_least, choice
 from graphnn.keras.layers.registry import register
 from graphnn.runtime.errors import ArgumentError, ShapeError
+from graphnn.state import state
 
+_LARGE = 1 << 18  # pixel values from which on a compiled program is worth its making
 _HALF = ("float16", "bfloat16")
 _METHODS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5", "area")
+_EXACT = ("nearest", "bilinear", "bicubic")  # no sine, no matrix product
 _FORMATS = ("channels_last", "channels_first")
 
 
@@ -64,6 +70,7 @@ _KERNELS: dict[str, Callable[[Any], Any]] = {
     "lanczos3": _lanczos(3),
     "lanczos5": _lanczos(5),
 }
+_RADIUS = {"bicubic": 2, "lanczos3": 3, "lanczos5": 5}
 
 
 # ---- one axis -------------------------------------------------------------------------------
@@ -118,16 +125,38 @@ def _relative(x: Any, axis: int, window: Window) -> Any:
     return ops.expand_dims(ops.cast(places, "float32"), 0)
 
 
-def _smooth(method: str, antialias: bool) -> Callable[..., Any]:
-    """Neighbours weighted by a kernel, which antialiasing widens where the axis gets shorter."""
+def _between(method: str) -> Callable[..., Any]:
+    """A few neighbours of each sample, weighted by a kernel."""
+    kernel, radius = _KERNELS[method], _RADIUS[method]
+
+    def resample(x: Any, axis: int, count: int, window: Window) -> Any:
+        extent = ops.cast(window.extent, "float32")
+        at = (_steps(count) + 0.5) * (extent / float(count)) - 0.5
+        places = [ops.floor(at) + float(k) for k in range(1 - radius, radius + 1)]
+        weights = []
+        for place in places:
+            inside = ops.logical_and(place >= 0.0, place < extent)
+            weights.append(ops.where(inside, kernel(ops.abs(place - at)), 0.0))
+        whole = functools.reduce(operator.add, weights)
+        parts = [
+            _pick(x, axis, ops.cast(place, "int32"), window)
+            * ops.cast(_along(weight / whole, axis, x.ndim), x.dtype)
+            for place, weight in zip(places, weights, strict=True)
+        ]
+        return functools.reduce(operator.add, parts)
+
+    return resample
+
+
+def _smooth(method: str) -> Callable[..., Any]:
+    """Neighbours weighted by a kernel, which is widened where the axis gets shorter."""
 
     def resample(x: Any, axis: int, count: int, window: Window) -> Any:
         extent = ops.cast(window.extent, "float32")
         scale = extent / float(count)
         at = ops.expand_dims((_steps(count) + 0.5) * scale - 0.5, 1)
         places = _relative(x, axis, window)
-        wide = ops.maximum(scale, 1.0) if antialias else 1.0
-        weights = _KERNELS[method](ops.abs(places - at) / wide)
+        weights = _KERNELS[method](ops.abs(places - at) / ops.maximum(scale, 1.0))
         inside = ops.logical_and(places >= 0.0, places < extent)
         weights = ops.where(inside, weights, 0.0)
         return _weighted(x, axis, weights / ops.sum(weights, axis=1, keepdims=True))
@@ -148,7 +177,9 @@ def _resampler(method: str, antialias: bool) -> Callable[..., Any]:
     plain = {"nearest": _nearest, "area": _area}
     if method in plain:
         return plain[method]
-    return _linear if method == "bilinear" and not antialias else _smooth(method, antialias)
+    if antialias:
+        return _smooth(method)
+    return _linear if method == "bilinear" else _between(method)
 
 
 # ---- images ---------------------------------------------------------------------------------
@@ -260,6 +291,7 @@ class Resizing(_ImageLayer):
             pad_to_aspect_ratio,
         )
         self.fill_value, self.antialias = fill_value, bool(antialias)
+        self._large_calls = 0
         if crop_to_aspect_ratio and pad_to_aspect_ratio:
             raise ArgumentError(
                 "Resizing",
@@ -270,6 +302,19 @@ class Resizing(_ImageLayer):
 
     def call(self, inputs: Any) -> Any:
         x = ops.convert_to_tensor(inputs)
+        if x.is_traced or state.busy or math.prod(x.shape) < _LARGE:
+            return self._resampled(x)
+        self._large_calls += 1
+        # For one call compiling takes longer than it saves. But what calls give must not depend on
+        # their order, and not all methods give the same numbers to the last bit.
+        once = self._large_calls == 1 and self.interpolation in _EXACT and not self.antialias
+        return self._resampled(x) if once else self._compiled(x)
+
+    @function
+    def _compiled(self, x: Any) -> Any:
+        return self._resampled(x)
+
+    def _resampled(self, x: Any) -> Any:
         h, w = self._axes(x.ndim)
         dtype = x.dtype if not is_float(x.dtype) else as_dtype(self.compute_dtype)
         if self.interpolation != "nearest" and (not is_float(dtype) or dtype.name in _HALF):

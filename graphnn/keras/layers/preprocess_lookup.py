@@ -16,8 +16,7 @@ from graphnn.keras.layers.preprocess import (
     count_not_above,
     numbers,
 )
-from graphnn.keras.layers.preprocess_category import as_bytes
-from graphnn.keras.layers.preprocess_hash import buckets
+from graphnn.keras.layers.preprocess_hash import buckets, number_buckets, text_buckets
 from graphnn.keras.layers.preprocess_vocabulary import (
     DROPPED,
     UNKNOWN,
@@ -25,8 +24,10 @@ from graphnn.keras.layers.preprocess_vocabulary import (
     unknown_tokens,
 )
 from graphnn.keras.layers.registry import register
+from graphnn.short_strings import HashTable, words_of
 from graphnn.tensor import Tensor
 
+_MANY = 256  # strings from which on reading NumPy's memory is faster than Python
 _DENSE = 1 << 16  # the range of integers up to which a table holds all of it
 
 
@@ -35,6 +36,28 @@ class _Table:
 
     def __init__(self, indices: dict[str, int]) -> None:
         self.text = indices
+
+    def find(self, array: Array) -> Array:
+        """The index of each string of a 1-D array, UNKNOWN where there is none."""
+        words = words_of(array) if array.size >= _MANY else None
+        if words is None or self.short is None:
+            return strings.lookup(self.text, array.tolist(), UNKNOWN)
+        found = self.short.find(words.low, words.high, UNKNOWN - DROPPED) + DROPPED
+        long = np.flatnonzero(~words.short)
+        if long.size:
+            found[long] = strings.lookup(self.text, array[long].tolist(), UNKNOWN)
+        return found
+
+    @functools.cached_property
+    def short(self) -> HashTable | None:
+        """The short strings among them."""
+        words = words_of(np.array(list(self.text), strings.string))
+        if words is None:
+            return None
+        # Tables hold no negative numbers: DROPPED is 0.
+        values = np.array(list(self.text.values()), np.int64) - DROPPED
+        keys = words.low[words.short], words.high[words.short]
+        return HashTable(*keys, values[words.short])
 
     @functools.cached_property
     def utf8(self) -> dict[bytes, int]:
@@ -159,11 +182,25 @@ class StringLookup(HostLayer, IndexLookup):
         found[unknown] = buckets(hashed, self.num_oov_indices, self.salt) + self._oov_start
         return found
 
+    def _indices_of(self, array: Array) -> Array:
+        """`indices` of a 1-D array of strings."""
+        self._check_ready()
+        found = self._table.find(array)
+        unknown = np.flatnonzero(found == UNKNOWN)
+        if not unknown.size:
+            return found
+        if self.num_oov_indices == 0:
+            raise unknown_tokens(self, array[unknown[:5]].tolist())
+        found[unknown] = self._oov_start
+        if self.num_oov_indices > 1:
+            found[unknown] += text_buckets(array[unknown], self.num_oov_indices, self.salt)
+        return found
+
     def call(self, inputs: Any) -> Any:
         if self.invert:
             return self._invert(inputs)
         array = strings.text_array(inputs, f"a call of {self.name}")
-        found = self.indices(array.reshape(-1).tolist()).reshape(array.shape)
+        found = self._indices_of(array.reshape(-1)).reshape(array.shape)
         return self.vectors(Tensor(found))
 
     def _invert(self, inputs: Any) -> Any:
@@ -216,6 +253,7 @@ class IntegerLookup(IndexLookup):
         self._sorted, self._places = np.empty(0, np.int64), np.empty(0, np.int64)
         # The index of each integer in the range of the keys, where that is not too large.
         self._dense = np.empty(0, np.int64)
+        self._hashed: HashTable | None = None  # places of the sorted keys, for eager calls
         super().__init__(
             max_tokens,
             num_oov_indices,
@@ -253,6 +291,7 @@ class IntegerLookup(IndexLookup):
             places = np.append(places, 0 if self.output_mode == "int" else DROPPED)
         order = np.argsort(keys)
         self._sorted, self._places = keys[order], places[order]
+        self._hashed = None
         low, high = int(self._sorted[0]), int(self._sorted[-1])
         self._dense = np.empty(0, np.int64)
         if high - low < max(4 * len(keys), _DENSE):
@@ -267,6 +306,10 @@ class IntegerLookup(IndexLookup):
 
     def _countable(self, array: Array) -> list[Any]:
         return array.reshape(-1).tolist()
+
+    def _counts(self, array: Array) -> Any:
+        tokens, counts = np.unique(array, return_counts=True)
+        return dict(zip(tokens.tolist(), counts.tolist(), strict=True))
 
     def _cast_input(self, value: Any) -> Any:
         return as_tensor(value)  # a low precision would merge large integers
@@ -293,6 +336,9 @@ class IntegerLookup(IndexLookup):
 
     def _search(self, keys: Any) -> tuple[Array, Any, Any]:
         """A table of indices, the place of each key in it, and whether it is there."""
+        if not self._dense.size and not keys.is_traced:
+            found = self._hash_table().find(*_halves(np.asarray(keys)), UNKNOWN)
+            return self._places, Tensor(np.maximum(found, 0)), Tensor(found >= 0)
         if not self._dense.size:
             place = ops.maximum(count_not_above(self._sorted, keys) - 1, 0)
             known = ops.equal(ops.take(ops.convert_to_tensor(self._sorted), place), keys)
@@ -303,6 +349,12 @@ class IntegerLookup(IndexLookup):
         there = ops.not_equal(ops.take(ops.convert_to_tensor(self._dense), place), UNKNOWN)
         return self._dense, place, ops.logical_and(inside, there)
 
+    def _hash_table(self) -> HashTable:
+        if self._hashed is None:
+            keys = _halves(self._sorted)
+            self._hashed = HashTable(*keys, np.arange(len(self._sorted)))
+        return self._hashed
+
     def _unknown(self, keys: Any) -> Any:
         """The place of each key if it is not in the vocabulary."""
         if self.num_oov_indices == 1:
@@ -310,7 +362,7 @@ class IntegerLookup(IndexLookup):
         if self.oov_method == "floormod":
             return keys % self.num_oov_indices + self._oov_start
         array = strings.host_array(keys, f"a call of {self.name}")
-        hashed = buckets(as_bytes(array, self.name), self.num_oov_indices, self.salt)
+        hashed = number_buckets(array, self.num_oov_indices, self.salt)
         return Tensor(hashed.reshape(array.shape) + self._oov_start)
 
     def get_config(self) -> dict[str, Any]:
@@ -318,3 +370,9 @@ class IntegerLookup(IndexLookup):
             "vocabulary_dtype": "int64",
             "oov_method": self.oov_method,
         }
+
+
+def _halves(keys: Array) -> tuple[Array, Array]:
+    """Integers as keys of a HashTable, which has two words for each."""
+    words = np.ascontiguousarray(keys, np.int64).view(np.uint64)
+    return words, np.zeros(words.shape, np.uint64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -61,7 +62,7 @@ class Tally:
         return np.log(1 + self.count / (1 + having)).astype(np.float32)
 
 
-class IndexLookup(Preprocessing):
+class IndexLookup(Preprocessing, ABC):
     """What both lookups share. Indices: the mask token (mode "int" only), `num_oov_indices` places
     for what is not in the vocabulary, then the tokens of the vocabulary, most frequent first."""
 
@@ -216,11 +217,11 @@ class IndexLookup(Preprocessing):
             lines.pop()
         return self._from_lines([line.removesuffix("\r") for line in lines])
 
-    def _values(self, vocabulary: Any) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _values(self, vocabulary: Any) -> list[Any]: ...
 
-    def _from_lines(self, lines: list[str]) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _from_lines(self, lines: list[str]) -> list[Any]: ...
 
     def _without_special(self, given: list[Any]) -> list[Any]:
         special = self._special()
@@ -252,8 +253,8 @@ class IndexLookup(Preprocessing):
         """Look tokens up from now on."""
         self._tokens, self._known_size = self._as_array(tokens), None
 
-    def _as_array(self, tokens: list[Any]) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _as_array(self, tokens: list[Any]) -> Array: ...
 
     def _set_weights(self, weights: Array, count: int, special_included: bool) -> None:
         if weights.shape != (count,):
@@ -299,16 +300,16 @@ class IndexLookup(Preprocessing):
     def update_state(self, data: Any) -> None:
         """Take a batch into account, for the vocabulary that `finalize_state` sets."""
         array = self._keys(data)
+        if self.output_mode != "tf_idf":
+            self.count_tokens(self._counts(array), None)
+            return
         tokens = self._countable(array)
-        documents = None
-        if self.output_mode == "tf_idf":
-            count = len(array) if array.ndim > 1 else 1
-            size = len(tokens) // max(count, 1)
-            documents = [tokens[i * size : (i + 1) * size] for i in range(count)]
-        self.count_tokens(tokens, documents)
+        count = len(array) if array.ndim > 1 else 1
+        size = len(tokens) // max(count, 1)
+        self.count_tokens(tokens, [tokens[i * size : (i + 1) * size] for i in range(count)])
 
     def count_tokens(self, tokens: Iterable[Any], documents: Any) -> None:
-        """`update_state` for tokens that have been taken apart already."""
+        """`update_state` for tokens that have been taken apart already, or a dict of counts."""
         if self._fixed:
             raise ArgumentError(
                 f"adapt of {self.name}",
@@ -334,13 +335,17 @@ class IndexLookup(Preprocessing):
         """Forget what has been seen; the vocabulary stays."""
         self._tally = Tally()
 
+    @abstractmethod
     def _keys(self, data: Any) -> Array:
         """Data as an array of tokens."""
-        raise NotImplementedError
 
+    def _counts(self, array: Array) -> Any:
+        """All tokens of an array, or a dict that says how often each one occurs."""
+        return self._countable(array)
+
+    @abstractmethod
     def _countable(self, array: Array) -> list[Any]:
         """All tokens of an array in the form in which they are counted."""
-        raise NotImplementedError
 
     def _raw(self, tokens: list[Any]) -> list[Any]:
         return tokens

@@ -199,17 +199,28 @@ def float_targets(y_true: Any, y_pred: Any, subject: str) -> tuple[Any, Any]:
             received=f"targets of shape {tuple(y_true.shape)}, "
             f"predictions of shape {tuple(y_pred.shape)}",
             expected="targets and predictions of one shape",
-            fix="reshape the targets",
+            fix="for class numbers take the sparse form of this loss or metric"
+            if subject.startswith("categorical") and len(y_true.shape) < len(y_pred.shape)
+            else "reshape the targets",
         )
     return y_true, y_pred
 
 
 def integer_labels(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Class numbers, int32 or int64, with a class axis of size 1 beside the predictions' rank
-    squeezed."""
+    squeezed. Raises ShapeError for one-hot targets."""
     labels = ops.asarray(y_true)
     if labels.dtype != "int64" and labels.dtype != "int32":
         labels = ops.cast(labels, "int32")
     if len(labels.shape) == len(y_pred.shape) and labels.shape[axis] == 1:
         labels = ops.squeeze(labels, axis=axis)
+    if tuple(labels.shape) == tuple(y_pred.shape) and len(labels.shape) > 1:
+        raise ShapeError(
+            "class numbers",
+            received=f"targets of shape {tuple(y_true.shape)}, "
+            f"predictions of shape {tuple(y_pred.shape)}",
+            expected="one class number for each vector of predictions",
+            fix='for one-hot targets take "categorical_crossentropy" or "categorical_accuracy", '
+            "without sparse",
+        )
     return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +29,7 @@ def as_array(value: Any) -> Any:
     return np.ascontiguousarray(array) if array.ndim else array
 
 
-class BatchSource:
+class BatchSource(ABC):
     """Base: gives the batches of each epoch as tuples of tensors, the leaves of `structure`.
 
     steps: batches per epoch, None if not known. example: the leaves of one batch.
@@ -42,25 +43,25 @@ class BatchSource:
         """Whether there is a batch for another epoch; asked before each epoch."""
         return True
 
+    @abstractmethod
     def epoch(self, limit: int | None = None, first: int = 0) -> Iterator[Leaves]:
         """The batches of the next epoch.
 
         limit: how many batches an epoch has at most. first: the number of the first one, for an
         epoch that was begun before a backup.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define epoch")
 
+    @abstractmethod
     def state(self, batch: int) -> State:
         """The position after `batch` batches of an epoch, or between epochs for 0, as plain data:
         what `restore` needs to go on in the same order."""
-        raise NotImplementedError(f"{type(self).__name__} does not define state")
 
+    @abstractmethod
     def restore(self, state: State) -> None:
         """Go to a position that `state` gave, also in another process. Raises StateError for one
         in other data."""
-        raise NotImplementedError(f"{type(self).__name__} does not define restore")
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """End threads and close files."""
 
 
@@ -105,7 +106,7 @@ class ArrayData(BatchSource):
             buffers, tensors = self._space(len(rows))
             for array, buffer in zip(self.arrays, buffers, strict=True):
                 # With mode="clip" NumPy writes straight into the buffer; the rows are in range.
-                np.take(array, rows, axis=0, out=buffer, mode="clip")
+                array.take(rows, 0, buffer, "clip")
             yield tensors
 
     def _space(self, size: int) -> tuple[list[Any], Leaves]:

@@ -5,85 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphnn import ops, tree
+from graphnn import ops
 from graphnn.keras import losses, metrics
+from graphnn.keras.models.outputs import BY_SHAPES, metrics_of, outputs_of, spec_of
 from graphnn.keras.shapes import batch_size_of
 from graphnn.runtime.errors import ArgumentError
 
-Rows = list[tuple[str, Any, Any, Any]]  # name of the output, its target, prediction and weight
 
-
-def outputs_of(
-    y: Any, y_pred: Any, sample_weight: Any, output_names: list[str] | None = None
-) -> Rows:
-    """One row for each output of a model. Raises ArgumentError if targets and outputs differ.
-
-    output_names: of a list of outputs; targets and weights may then be dicts with these names.
-    """
-    if not tree.is_nested(y_pred):
-        target = y[0] if isinstance(y, list | tuple) and len(y) == 1 else y
-        return [("", target, y_pred, sample_weight)]
-    names = _names(y_pred, output_names)
-    return [
-        (
-            name,
-            _pick(_by_number(y, names), key, "targets"),
-            prediction,
-            _weight(_by_number(sample_weight, names), key),
-        )
-        for (key, name), prediction in zip(names, _values(y_pred), strict=True)
-    ]
-
-
-def _by_number(structure: Any, names: list[tuple[Any, str]]) -> Any:
-    """A dict by the names of a list of outputs, as a list; other structures as they are."""
-    if not isinstance(structure, dict) or not isinstance(names[0][0], int):
-        return structure
-    return [structure.get(name) for _, name in names]
-
-
-def _names(structure: Any, given: list[str] | None) -> list[tuple[Any, str]]:
-    if isinstance(structure, dict):
-        return [(key, str(key)) for key in structure]
-    if given is not None and len(given) == len(structure) == len(set(given)):
-        return list(enumerate(given))
-    return [(i, f"output_{i + 1}") for i in range(len(structure))]
-
-
-def _values(structure: Any) -> list[Any]:
-    return list(structure.values()) if isinstance(structure, dict) else list(structure)
-
-
-def _pick(structure: Any, key: Any, what: str) -> Any:
-    try:
-        if isinstance(structure, dict) or isinstance(structure, list | tuple):
-            return structure[key]
-    except (KeyError, IndexError, TypeError):
-        pass
-    raise ArgumentError(
-        "a model with several outputs",
-        received=f"{what} {tree.skeleton(structure)}",
-        expected=f"{what} nested like the outputs, one for {key!r}",
-        fix="give a dict or list like the one that the model returns",
-    )
-
-
-def _weight(weights: Any, key: Any) -> Any:
-    return _pick(weights, key, "sample weights") if tree.is_nested(weights) else weights
-
-
-def _spec(spec: Any, row: int, name: str, rows: int) -> Any:
-    """What `compile` was given for one output: by name, by position, or for all."""
-    if isinstance(spec, dict) and "class_name" not in spec:
-        return spec.get(name)
-    if isinstance(spec, list | tuple):
-        return spec[row] if rows > 1 or len(spec) == 1 else list(spec)
-    return spec
-
-
-def as_loss(identifier: Any) -> Any:
+def as_loss(identifier: Any, target: Any, prediction: Any) -> Any:
     """A Loss object from a name, function or object."""
-    found = losses.get(identifier)
+    found = None
+    if identifier in ("crossentropy", "ce"):
+        found = _by_shapes(identifier, ops.asarray(target), prediction)
+    found = found or losses.get(identifier)
     if found is None or isinstance(found, losses.Loss):
         return found
     return losses.LossFunctionWrapper(found)
@@ -106,9 +40,10 @@ class CompiledLoss:
         """The mean of each output's loss, where a model has several outputs."""
         return list(self._trackers.values())
 
-    def _loss(self, row: int, name: str, rows: int) -> Any:
+    def _loss(self, row: int, rows: int, name: str, y: Any, y_pred: Any) -> Any:
         if name not in self._made:
-            self._made[name] = as_loss(_spec(self.loss, row, name, rows))
+            spec = spec_of("loss", self.loss, row, name, rows)
+            self._made[name] = as_loss(spec, y, y_pred)
         return self._made[name]
 
     def total(self, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
@@ -116,14 +51,16 @@ class CompiledLoss:
         rows = outputs_of(y, y_pred, sample_weight, self.output_names)
         total = None
         for number, (name, target, prediction, weight) in enumerate(rows):
-            loss = self._loss(number, name, len(rows))
+            loss = self._loss(number, len(rows), name, target, prediction)
             if loss is None:
                 continue
+            if target is None:
+                raise _no_target(name)
             value = loss(target, prediction, weight)
             value = value if len(value.shape) == 0 else ops.mean(value)
             if len(rows) > 1:
                 self._track(name, value, prediction)
-            share = _spec(self.loss_weights, number, name, len(rows))
+            share = spec_of("loss_weights", self.loss_weights, number, name, len(rows))
             value = value if share is None else value * share
             total = value if total is None else total + value
         return total
@@ -141,6 +78,15 @@ class CompiledLoss:
         loss = summed([part for part in parts if part is not None])
         self._tracker.update_state(loss, sample_weight=batch_size_of(y_pred))
         return loss
+
+
+def _no_target(name: str) -> ArgumentError:
+    return ArgumentError(
+        "the loss of a model",
+        received=f"no targets for the output {name!r}" if name else "no targets",
+        expected="targets to compare the outputs with",
+        fix="give y beside x, or let Datasets and generators give (x, y)",
+    )
 
 
 def summed(parts: list[Any]) -> Any:
@@ -166,13 +112,13 @@ def _is_class_numbers(target: Any, prediction: Any) -> bool:
 def _by_shapes(name: str, target: Any, prediction: Any) -> Callable[..., Any] | None:
     """The function that "accuracy" or "crossentropy" means for these shapes."""
     kinds: tuple[Callable[..., Any], ...]
-    if name in ("accuracy", "acc"):
+    if BY_SHAPES.get(name) == "accuracy":
         kinds = (
             metrics.binary_accuracy,
             metrics.sparse_categorical_accuracy,
             metrics.categorical_accuracy,
         )
-    elif name in ("crossentropy", "ce"):
+    elif BY_SHAPES.get(name) == "crossentropy":
         kinds = (
             losses.binary_crossentropy,
             losses.sparse_categorical_crossentropy,
@@ -217,7 +163,7 @@ class CompiledMetrics:
         if name not in self._made:
             prefix = f"{name}_" if name else ""
             plain, weighted = (
-                [as_metric(m, y, y_pred, prefix) for m in _list_for(spec, row, name, rows)]
+                [as_metric(m, y, y_pred, prefix) for m in metrics_of(spec, row, name, rows)]
                 for spec in self._specs
             )
             self._made[name] = plain, weighted
@@ -235,16 +181,3 @@ class CompiledMetrics:
                 metric.update_state(target, prediction)
             for metric in weighted:
                 metric.update_state(target, prediction, sample_weight=weight)
-
-
-def _list_for(spec: Any, row: int, name: str, rows: int) -> list[Any]:
-    """The metrics of one output, as a list."""
-    if spec is None:
-        return []
-    if isinstance(spec, dict):
-        spec = spec.get(name, [])
-    elif rows > 1 and isinstance(spec, list | tuple):
-        nested = all(isinstance(s, list | tuple) or s is None for s in spec)
-        spec = (spec[row] or []) if nested and len(spec) == rows else spec
-    found = list(spec) if isinstance(spec, list | tuple) else [spec]
-    return [m for m in found if m is not None]

@@ -103,7 +103,7 @@ def make_source(
     change = _weighting(class_weight) if class_weight is not None else None
     if is_sequence(x):
         return SequenceData(x, bool(shuffle), change)
-    return IterableData(x, steps, change, restart)
+    return IterableData(x, steps, change, restart, reuse)
 
 
 def _check_stream(x: Any, y: Any, sample_weight: Any) -> None:
@@ -144,6 +144,13 @@ def _stacked(value: Any) -> Any:
 def class_weights(class_weight: dict[int, float], y: Any, sample_weight: Any) -> Any:
     """The weight of each example by its class, times its own. Raises ArgumentError without one
     target, or for several."""
+    if not isinstance(class_weight, dict):
+        raise ArgumentError(
+            "fit",
+            received=f"class_weight of type {type(class_weight).__name__}",
+            expected="a dict from class numbers to weights",
+            fix="for example class_weight={0: 1.0, 1: 5.0}; dict(enumerate(weights)) of a list",
+        )
     if y is None or tree.is_nested(_stacked(y)):
         raise ArgumentError(
             "fit",

@@ -155,8 +155,8 @@ def _masks(mask: Any, count: int) -> list[Any]:
     return flat if len(flat) == count else [*flat, *[None] * count][:count]
 
 
-def _fit(wanted: KerasTensor, given: Any) -> Any:
-    """A tensor in the dtype and rank of an input. Raises ShapeError for another shape."""
+def fit_shape(wanted: KerasTensor, given: Any) -> Any:
+    """A tensor in the rank of an input. Raises ShapeError for another shape."""
     value = given if isinstance(given, Operand) else ops.asarray(given)
     mask = mask_of(value)
     rank = len(wanted.sizes)
@@ -169,12 +169,22 @@ def _fit(wanted: KerasTensor, given: Any) -> Any:
         for a, b in zip(wanted.sizes, value.shape, strict=True)
     )
     if not fits:
+        single = len(value.shape) == rank - 1
         raise ShapeError(
             f"the input {wanted.name!r} of a model",
             received=describe(value.dtype, tuple(value.shape)),
             expected=f"shape {wanted.shape}",
-            fix="give data of this shape, or make the model with None for sizes that vary",
+            fix="give batches: dataset.batch(32), or x[None] for one example"
+            if single
+            else "give data of this shape, or make the model with None for sizes that vary",
         )
+    return value
+
+
+def _fit(wanted: KerasTensor, given: Any) -> Any:
+    """A tensor in the dtype and rank of an input. Raises ShapeError for another shape."""
+    value = fit_shape(wanted, given)
+    mask = mask_of(value)
     if value.dtype == wanted.dtype:
         return value
     return set_mask(ops.cast(value, wanted.dtype), mask)

@@ -36,14 +36,11 @@ class StepFunctions:
         """The same for `predict_step`; it gives the outputs."""
         return self._kept("predict", force)
 
-    def _stepper(self, kind: str) -> Any:
-        raise NotImplementedError
-
     def _kept(self, kind: str, force: bool) -> StepFunction:
         known: StepFunction | None = getattr(self, f"{kind}_function")
         if known is not None and not force:
             return known
-        stepper = self._stepper(kind)
+        stepper = self._stepper(kind)  # type: ignore[attr-defined]
 
         def run(iterator: Iterator[Any]) -> Any:
             data = next(iterator)

@@ -11,6 +11,7 @@ from graphnn.keras.layers.inputs import InputLayer
 from graphnn.keras.layers.registry import deserialize, register, serialize
 from graphnn.keras.layers.symbolic import KerasTensor, Shown
 from graphnn.keras.masks import set_mask
+from graphnn.keras.models.functional import fit_shape
 from graphnn.keras.models.model import Model
 from graphnn.keras.serialization import publish
 from graphnn.keras.shapes import is_shape, shape_of
@@ -171,9 +172,25 @@ class Sequential(Model):
         if self._seen is None and self._input is None and hasattr(inputs, "dtype"):
             shape = shape_of(inputs)
             self.__dict__["_seen"] = ((None, *shape[1:]) if shape else shape, inputs.dtype)
+        if self._input is not None and self._seen is None:
+            inputs = fit_shape(self._input.output, self._single(inputs))
         for layer in self._stack:
             inputs = layer(inputs)
         return inputs
+
+    def _single(self, inputs: Any) -> Any:
+        """The one input. Raises ArgumentError for several, and for a dict."""
+        if isinstance(inputs, list | tuple) and len(inputs) == 1:
+            return inputs[0]
+        if not tree.is_nested(inputs):
+            return inputs
+        raise ArgumentError(
+            f"the input of {self.name}",
+            received=tree.skeleton(inputs),
+            expected="one tensor",
+            fix="give Datasets and generators of (x, y), or make a functional model, which may "
+            "have several inputs",
+        )
 
     def get_config(self) -> dict[str, Any]:
         self._known()

@@ -40,8 +40,8 @@ class IterableData(BatchSource):
 
     Without `limit` an epoch is one pass. With it a pass may serve several epochs, and the next pass
     begins where one has ended. An iterator has one pass only. steps: batches per epoch. change:
-    applied to each batch. restart: begin each epoch anew, as evaluations do. Raises ArgumentError
-    without a batch.
+    applied to each batch. restart: begin each epoch anew, as evaluations do. reuse: whether a batch
+    of a Dataset may be overwritten by the next one. Raises ArgumentError without a batch.
     """
 
     def __init__(
@@ -50,8 +50,9 @@ class IterableData(BatchSource):
         steps: int | None = None,
         change: Change | None = None,
         restart: bool = False,
+        reuse: bool = False,
     ) -> None:
-        self._batches, self._change = batches, change
+        self._batches, self._change, self._reuse = batches, change, reuse
         self._once = isinstance(batches, Iterator)
         self._restart = restart and not self._once
         self._ahead: list[Any] = []
@@ -76,8 +77,12 @@ class IterableData(BatchSource):
     def _begin(self) -> None:
         """Begin a pass."""
         self.close()
-        self._iterator = iter(self._batches)
+        self._iterator = self._opened() if _is_dataset(self._batches) else iter(self._batches)
         self._taken = 0
+
+    def _opened(self, position: State | None = None) -> Iterator[Any]:
+        """An iterator over the Dataset."""
+        return self._batches.iterator(position, reuse=self._reuse)  # type: ignore[attr-defined,no-any-return]
 
     def _look(self) -> bool:
         """Whether this pass has another batch, which is then held ahead."""
@@ -101,13 +106,16 @@ class IterableData(BatchSource):
 
     def epoch(self, limit: int | None = None, first: int = 0) -> Iterator[Leaves]:
         number = first
+        leaves: Leaves | None = None
         while limit is None or number < limit:
             batch = self._take()
             if batch is None:
                 break
-            if type(batch) is list or self._change is not None:
-                batch = self._normal(batch)
-            yield _leaves(batch)
+            if batch is not leaves:  # a tuple of tensors may come again, with other numbers
+                if type(batch) is list or self._change is not None:
+                    batch = self._normal(batch)
+                leaves = _leaves(batch)
+            yield leaves
             number += 1
         if limit is not None and first < number < limit:
             ran_out(number, limit)
@@ -134,7 +142,7 @@ class IterableData(BatchSource):
         check_kind(state, "iterable")
         if "iterator" in state:
             self.close()
-            self._iterator = self._batches.iterator(state["iterator"])  # type: ignore[attr-defined]
+            self._iterator = self._opened(state["iterator"])
             self._passes, self._taken = state["passes"], state["taken"]
         else:
             self._run_up_to(state["passes"], state["taken"])

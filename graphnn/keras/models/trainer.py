@@ -25,9 +25,19 @@ from graphnn.keras.models.data import (
     split_validation,
     unpack_x_y_sample_weight,
 )
+from graphnn.keras.models.feeding import gather, on_device, sent
 from graphnn.keras.models.functions import StepFunctions
+from graphnn.keras.models.outputs import check_losses, check_metrics, known_names
 from graphnn.keras.models.replicas import make_step
-from graphnn.keras.models.runs import Run, flat, is_validated, released
+from graphnn.keras.models.runs import (
+    Run,
+    check_counts,
+    flat,
+    is_validated,
+    joined,
+    level_of,
+    released,
+)
 from graphnn.keras.models.step import EagerStep, Step
 from graphnn.keras.shapes import batch_size_of
 from graphnn.runtime.errors import ArgumentError, StateError, warn_user
@@ -79,9 +89,16 @@ class Trainer(StepFunctions):
         weights; weighted_metrics: with them. run_eagerly: run the steps line by line.
         jit_compile: accepted for Keras' sake; steps are compiled unless `run_eagerly`.
         auto_scale_loss: under the policy "mixed_float16", wrap the optimizer in LossScaleOptimizer.
-        steps_per_execution: batches between calls of the callbacks' batch hooks.
+        steps_per_execution: batches for one call of the callbacks' batch hooks, which get the
+        number of the first batch at the begin and of the last one at the end. Raises
+        ArgumentError for names that do not exist, and for outputs that the model does not have.
         """
         given = locals()
+        output_names = getattr(self, "output_names", None)
+        known = known_names(self, output_names)
+        check_losses(loss, loss_weights, known)
+        check_metrics("metrics", metrics, known)
+        check_metrics("weighted_metrics", weighted_metrics, known)
         self.optimizer = optimizers.get(optimizer)
         given.pop("self")
         self._compiled_with = {**given, "optimizer": self.optimizer}
@@ -92,8 +109,7 @@ class Trainer(StepFunctions):
         self._loss_tracker = metrics_module.Mean(name="loss")
         self.compiled_loss = CompiledLoss(loss, loss_weights, self._loss_tracker)
         self.compiled_metrics = CompiledMetrics(metrics, weighted_metrics)
-        names = getattr(self, "output_names", None)
-        self.compiled_loss.output_names = self.compiled_metrics.output_names = names
+        self.compiled_loss.output_names = self.compiled_metrics.output_names = output_names
         self.steps_per_execution = positive("compile", "steps_per_execution", steps_per_execution)
         self._forget_functions()
         self.stop_training = False
@@ -236,6 +252,15 @@ class Trainer(StepFunctions):
         Raises StateError before `compile`, ArgumentError and ShapeError for data that do not fit.
         """
         self._check_compiled("fit")
+        check_counts(
+            "fit",
+            batch_size=batch_size,
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+        )
         if validation_split:
             (x, y, sample_weight), validation_data = split_validation(
                 x, y, sample_weight, validation_split
@@ -348,7 +373,7 @@ class Trainer(StepFunctions):
         validates: bool = False,
     ) -> CallbackList:
         terminal = bool(getattr(sys.stdout, "isatty", bool)()) or "ipykernel" in sys.modules
-        level = (1 if terminal else 2) if verbose == "auto" else int(verbose)
+        level = level_of(verbose, terminal)
         params = {"epochs": epochs, "steps": steps, "resumed": False, "validates": validates}
         return with_defaults(given, level, self, params, history)
 
@@ -356,6 +381,7 @@ class Trainer(StepFunctions):
         self, kind: str, source: BatchSource, limit: int | None, run: CallbackList, first: int = 0
     ) -> Logs:
         """One pass over the batches, from number `first` on; the logs of the last step."""
+        gpu = gather(self)
         step = self._bound(kind, source)
         begin, end = f"on_{kind}_batch_begin", f"on_{kind}_batch_end"
         has_begin, has_end = run.wants(begin), run.wants(end)
@@ -364,7 +390,7 @@ class Trainer(StepFunctions):
         batch, every = first - 1, self.steps_per_execution
         if training and self.stop_training:
             return logs
-        for batch, leaves in enumerate(source.epoch(limit, first), first):
+        for batch, leaves in enumerate(on_device(source.epoch(limit, first), gpu), first):
             if has_begin and not batch % every:
                 run.call(begin, batch)
             logs = step(leaves)
@@ -388,13 +414,16 @@ class Trainer(StepFunctions):
             return stepper.bind(structure, source.example)  # type: ignore[no-any-return]
         # Batches of a stream may differ in more than their size.
         known: Any = None
+        seen: Any = None
         bound: Callable[[Any], Any]
 
         def step(leaves: Any) -> Any:
-            nonlocal known, bound
-            shapes = [(leaf.dtype, leaf.shape[1:]) for leaf in leaves]
-            if shapes != known:
-                known, bound = shapes, stepper.bind(structure, leaves)
+            nonlocal known, bound, seen
+            if leaves is not seen:
+                shapes = [(leaf.dtype, leaf.shape[1:]) for leaf in leaves]
+                if shapes != known:
+                    known, bound = shapes, stepper.bind(structure, leaves)
+                seen = leaves
             return bound(leaves)
 
         return step
@@ -440,6 +469,7 @@ class Trainer(StepFunctions):
         Returns: the loss, a list [loss, *metrics] if there are metrics, or a dict of all.
         """
         self._check_compiled("evaluate")
+        check_counts("evaluate", batch_size=batch_size, steps=steps)
         source = make_source(
             x, y, sample_weight, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly
         )
@@ -460,36 +490,48 @@ class Trainer(StepFunctions):
 
         x: arrays, or an iterable of batches x or (x, ...). No call of `compile` is needed.
         """
+        check_counts("predict", batch_size=batch_size, steps=steps)
         source = make_source(x, batch_size=batch_size, steps=steps, reuse=not self.run_eagerly)
         run = self._callbacks(callbacks, verbose, 1, steps or source.steps)
         with released(run, source):
             parts, shape = self._predictions(source, steps, run)
         if not parts:
             raise self._no_batches("predict", steps)
-        return tree.unflatten(shape, [np.concatenate(p) for p in zip(*parts, strict=True)])
+        return joined(parts, shape)
 
     def _predictions(
         self, source: BatchSource, steps: int | None, run: CallbackList
     ) -> tuple[list[list[Any]], Any]:
         """For each batch the leaves of the outputs as arrays; and the outputs of the last one."""
         run.call("on_predict_begin")
-        step, parts = self._bound("predict", source), []
-        shape: Any = None
-        for batch, leaves in enumerate(source.epoch(steps)):
-            run.call("on_predict_batch_begin", batch)
+        step = self._bound("predict", source)
+        parts: list[list[Any]] = []
+        told, every, outputs = 0, self.steps_per_execution, None
+
+        def tell() -> None:  # of the batches of one execution
+            nonlocal told
+            logs = {"outputs": outputs if len(parts) - told == 1 else joined(parts[told:], outputs)}
+            told = len(parts)
+            run.call("on_predict_batch_end", told - 1, logs=logs)
+
+        for batch, leaves in enumerate(on_device(source.epoch(steps), gather(self))):
+            if not batch % every:
+                run.call("on_predict_batch_begin", batch)
             outputs = step(leaves)
             parts.append([np.array(t) for t in tree.flatten(outputs)])
-            shape = outputs
-            run.call("on_predict_batch_end", batch, logs={"outputs": outputs})
+            if not (batch + 1) % every:
+                tell()
+        if told < len(parts):
+            tell()
         run.call("on_predict_end")
-        return parts, shape
+        return parts, outputs
 
     # ---- single batches -----------------------------------------------------------------
 
     def _on_batch(self, kind: str, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         data = pack_x_y_sample_weight(x, y, sample_weight)
         source = IterableData([data])
-        leaves = source.example
+        leaves = sent(source.example, gather(self))
         return self._stepper(kind).bind(source.structure, leaves)(leaves)
 
     def train_on_batch(

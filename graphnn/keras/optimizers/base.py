@@ -17,6 +17,8 @@ from graphnn.keras.optimizers import schedules
 from graphnn.keras.optimizers.clipping import clipped
 from graphnn.keras.optimizers.schedules import LearningRateSchedule
 from graphnn.keras.registry import Registry
+from graphnn.logical import on_backend
+from graphnn.runtime import devices
 from graphnn.runtime.errors import (
     ArgumentError,
     GradientError,
@@ -209,9 +211,9 @@ class Optimizer:
     ) -> Any:
         """A new Variable with the shape and dtype of another one."""
         label = f"{reference_variable.name}_{name or 'slot'}"
-        return self.add_variable(
-            reference_variable.shape, initializer, reference_variable.dtype, label
-        )
+        kind, shape = reference_variable.dtype, reference_variable.shape
+        with on_backend(devices.backend_of(reference_variable._buffer) if devices.used else None):
+            return self.add_variable(shape, initializer, kind, label)
 
     def add_optimizer_variables(
         self, trainable_variables: Sequence[Any], name: Any, initializer: Any = "zeros"

@@ -1,6 +1,6 @@
 // launch: 264 blocks of 512 threads, 32768 bytes of shared memory
 // _finish: 64 blocks of 256 threads, 0 bytes of shared memory
-extern "C" __global__ void __launch_bounds__(512) sum_divide_subtract_square_add_rsqrt_multiply_ee2452c8e277(const float* b0, const float* b1, const float* __restrict__ b2, float* __restrict__ b3, float* __restrict__ b4, const float* __restrict__ b5, float* __restrict__ b6, float* b7, float* __restrict__ t0, float* __restrict__ t1, const idx rows) {
+extern "C" __global__ void __launch_bounds__(512) sum_divide_subtract_square_add_rsqrt_multiply_01246a6cd246(const float* b0, const float* b1, const float* __restrict__ b2, float* __restrict__ b3, float* __restrict__ b4, const float* __restrict__ b5, float* __restrict__ b6, float* b7, float* __restrict__ t0, float* __restrict__ t1, const idx rows) {
   const idx part = blockIdx.x;
   const int lane = threadIdx.x % 128, team = threadIdx.x / 128;
   DYNAMIC_SHARED(chip);
@@ -8,18 +8,33 @@ extern "C" __global__ void __launch_bounds__(512) sum_divide_subtract_square_add
   float* s0_all = (float*)(chip + 0) + team * 1024;
   float s1[8];
   float* s1_all = (float*)(chip + 16384) + team * 1024;
-  Pack<float, 4> r0[2];
-  Pack<float, 4> r1[2];
+  Pack<float, 4> r0[2], r0_next[2];
+  Pack<float, 4> r1[2], r1_next[2];
   #pragma unroll
   for (int k = 0; k < 8; ++k) s0[k] = 0.0f;
   #pragma unroll
   for (int k = 0; k < 8; ++k) s1[k] = 0.0f;
-  for (idx i = blockIdx.x * 4 + team; i < rows; i += gridDim.x * 4) {
+  if (blockIdx.x * 4 + team < rows) {
     #pragma unroll
     for (int k = 0; k < 2; ++k) {
       const idx j0 = (lane + k * 128) * 4;
-      r0[k] = load_pack<4>(b0 + i * 1024 + j0);
-      r1[k] = load_pack<4>(b1 + i * 1024 + j0);
+      r0_next[k] = load_pack<4>(b0 + (blockIdx.x * 4 + team) * 1024 + j0);
+      r1_next[k] = load_pack<4>(b1 + (blockIdx.x * 4 + team) * 1024 + j0);
+    }
+  }
+  for (idx i = blockIdx.x * 4 + team; i < rows; i += gridDim.x * 4) {
+    #pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      r0[k] = r0_next[k];
+      r1[k] = r1_next[k];
+    }
+    if (i + gridDim.x * 4 < rows) {
+      #pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        const idx j0 = (lane + k * 128) * 4;
+        r0_next[k] = load_pack<4>(b0 + (i + gridDim.x * 4) * 1024 + j0);
+        r1_next[k] = load_pack<4>(b1 + (i + gridDim.x * 4) * 1024 + j0);
+      }
     }
     float a0 = 0.0f;
     float a1 = 0.0f;
@@ -39,8 +54,7 @@ extern "C" __global__ void __launch_bounds__(512) sum_divide_subtract_square_add
         s0[k * 4 + e] += v2;
       }
     }
-    a0 = team_reduce<Add, 128, 512>(a0);
-    a1 = team_reduce<Add, 128, 512>(a1);
+    team_reduce<Add, Add, 128, 512>(a0, a1);
     float a2 = 0.0f;
     const float v5 = a0 / 1024.0f;
     #pragma unroll
@@ -133,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(512) sum_divide_subtract_square_add
     t1[j + part * 1024] = total37;
   }
 }
-extern "C" __global__ void __launch_bounds__(256) sum_divide_subtract_square_add_rsqrt_multiply_ee2452c8e277_finish(const float* b0, const float* b1, const float* __restrict__ b2, float* __restrict__ b3, float* __restrict__ b4, const float* __restrict__ b5, float* __restrict__ b6, float* b7, float* __restrict__ t0, float* __restrict__ t1, const idx rows) {
+extern "C" __global__ void __launch_bounds__(256) sum_divide_subtract_square_add_rsqrt_multiply_01246a6cd246_finish(const float* b0, const float* b1, const float* __restrict__ b2, float* __restrict__ b3, float* __restrict__ b4, const float* __restrict__ b5, float* __restrict__ b6, float* b7, float* __restrict__ t0, float* __restrict__ t1, const idx rows) {
   idx block = blockIdx.x;
   if (block >= 0 && block < 32) {
     const int x = threadIdx.x % 32, y = threadIdx.x / 32;
