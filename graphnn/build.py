@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from graphnn import inspection
-from graphnn.compiler.codegen.cuda_library import asking
-from graphnn.compiler.codegen.cuda_program import build_device_program, options_for, why_host
 from graphnn.compiler.codegen.program import Built, Target, build_program
 from graphnn.compiler.ir.graph import Graph
-from graphnn.compiler.ir.sizes import symbol
-from graphnn.compiler.ir.types import DType, TensorType
+from graphnn.compiler.ir.types import DType
 from graphnn.compiler.ir.verify import verifier
-from graphnn.compiler.ops.base import Ops
-from graphnn.compiler.passes.libraries import LibraryRules
 from graphnn.compiler.passes.narrow import keep_narrow_copies
 from graphnn.compiler.passes.pipeline import Pipeline, default_passes
-from graphnn.compiler.passes.place import HOST, Machine, Placement, gpu_machine, place
-from graphnn.compiler.passes.regions import split
-from graphnn.compiler.trace import Trace
+from graphnn.compiler.passes.place import HOST, Placement
 from graphnn.narrow import NarrowMemory
-from graphnn.runtime import devices
 from graphnn.runtime.cpu import blas, pool
-from graphnn.runtime.cuda import cudnn
-from graphnn.runtime.cuda.driver import CupyDriver
-from graphnn.runtime.cuda.execute import DeviceExecutable
 from graphnn.runtime.errors import ArgumentError
 from graphnn.runtime.execute import Executable
-from graphnn.runtime.settings import settings
+from graphnn.runtime.later import Later
 from graphnn.state import state
 
 Array = Any  # a NumPy array, or a CuPy array on a GPU
 GPU = "/device:GPU:"
-HOST_BANDWIDTH = 1e10  # bytes per second and core of the host's memory, at a guess
-HOST_FLOPS = 5e10  # of matrix products, per second and core
+
+_devices = Later("graphnn.build_device")
+_inspection = Later("graphnn.inspection")
 
 
 def host_target() -> Target:
@@ -46,11 +34,6 @@ def host_target() -> Target:
     return Target(
         threads=pool.num_threads(), blas=blas.gemm_address(np.dtype("float32")) is not None
     )
-
-
-def driver(index: int) -> CupyDriver:
-    """What runs programs on a GPU; one for each. Raises DeviceError without that GPU."""
-    return devices.gpu(index).driver
 
 
 class Compiled:
@@ -64,7 +47,7 @@ class Compiled:
         self, traced: Graph, pipeline: Pipeline, target: Target, device: str = HOST
     ) -> None:
         self.traced, self.pipeline, self.target, self.device = traced, pipeline, target, device
-        recorder = inspection.recorder(traced)
+        recorder = _inspection.recorder(traced) if os.environ.get("GRAPHNN_DUMP") else None
         graph = (recorder.watch(pipeline) if recorder else pipeline).run(traced)
         self.graph, copies = keep_narrow_copies(graph)
         self.built: Any
@@ -121,57 +104,6 @@ class Compiled:
         """Wait for the runs on the current stream; raises the error of a check that failed."""
 
 
-class DeviceCompiled(Compiled):
-    """The same for a GPU, with what only the host can do, or is placed there, between its work.
-
-    index: of the GPU.
-    """
-
-    def __init__(
-        self, traced: Graph, pipeline: Pipeline, target: Target, device: str, index: int
-    ) -> None:
-        self.index, self.driver = index, driver(index)
-        super().__init__(traced, pipeline, target, device)
-
-    def _build(self) -> None:
-        facts = self.driver.facts
-        machines = (host_machine(self.target), gpu_machine(f"{GPU}{self.index}", facts))
-        placement = place(self.graph, machines, home=self.device, host_only=why_host)
-        graph = split(self.graph, placement)
-        options = options_for(facts)
-        fused = self.target.fuse
-        rules = LibraryRules(
-            tf32=settings.tf32,
-            epilogues=settings.epilogues and fused,
-            supports=asking(self.driver.products.supports),
-        )
-        with self.driver.scope():  # libraries are asked what this GPU does
-            self.built = build_device_program(graph, options, fused, self.target, rules)
-        self.built.placement = placement
-        self.executable = DeviceExecutable(self.built.device, self.driver)
-
-    def wait(self) -> None:
-        self.executable.wait()
-
-    def _cast(self, array: Array, dtype: DType) -> Array:
-        program = _cast_program(array.dtype, dtype, self.device)
-        (found,) = program.run([array.reshape(-1)])
-        return found.reshape(array.shape)
-
-
-@functools.cache
-def _cast_program(source: DType, target: DType, device: str) -> Compiled:
-    trace = Trace("cast")
-    x = trace.argument("x", TensorType((symbol("n"),), source))
-    return compile_graph(trace.finish([Ops(trace).cast(x, dtype=target.name)]), device=device)
-
-
-def host_machine(target: Target) -> Machine:
-    """What placement knows of the CPU."""
-    cores = target.threads
-    return Machine(HOST, HOST_BANDWIDTH * min(cores, 20), 1e-7, flops=HOST_FLOPS * cores)
-
-
 def compile_graph(
     graph: Graph,
     pipeline: Pipeline | None = None,
@@ -189,13 +121,13 @@ def compile_graph(
     level = int(os.environ.get("GRAPHNN_VERIFY", "1"))
     target, device = target or host_target(), device or HOST
     index = _gpu_of(graph, device)
-    libraries = ("cudnn",) if index is not None and cudnn.is_available() else ()
-    passes = default_passes("cpu" if index is None else "cuda", libraries)
+    passes = default_passes() if index is None else _devices.passes(index)
     pipeline = pipeline or Pipeline(passes, verifier(level) if level else None)
     if index is None:
         return Compiled(graph, pipeline, target)
     home = device if device.startswith(GPU) else HOST
-    return DeviceCompiled(graph, pipeline, target, home, index)
+    found: Compiled = _devices.DeviceCompiled(graph, pipeline, target, home, index)
+    return found
 
 
 def _gpu_of(graph: Graph, device: str) -> int | None:

@@ -18,17 +18,19 @@ from graphnn.compiler.passes.gradient import connected
 from graphnn.compiler.passes.pipeline import Pipeline
 from graphnn.compiler.trace import Trace
 from graphnn.draws import Draws, RandomState
-from graphnn.inspection import inspect_for, inspect_program, text_of
 from graphnn.placement import bring, compile_for
 from graphnn.runtime import devices
 from graphnn.runtime.cuda import memory as cuda_memory
 from graphnn.runtime.errors import ArgumentError, hide_own_frames
+from graphnn.runtime.later import Later
 from graphnn.signature import Signature, TensorLeaf, TensorSpec, Walk
 from graphnn.state import state
 from graphnn.tensor import Operand, Tensor
 from graphnn.variable import EPOCH, Variable
 
 Pack = Callable[[list[Any]], Any]
+
+_inspection = Later("graphnn.inspection")
 
 
 class Slot:
@@ -419,11 +421,11 @@ class ConcreteFunction:
     ) -> str:
         """What became of this trace, as text; the arguments are those of `fn.dump`."""
         if device is None:
-            found = inspect_program(self.compiled)
+            found = _inspection.inspect_program(self.compiled)
         else:
             sizes = self._executable.executable.sizes if self._executable else {}
-            found = inspect_for(self.graph, device, sizes)
-        return text_of(found, stage, format, **options)
+            found = _inspection.inspect_for(self.graph, device, sizes)
+        return str(_inspection.text_of(found, stage, format, **options))
 
     def __repr__(self) -> str:
         leaves = ", ".join(f"{path}: {text}" for path, text in self.signature.lines().items())

@@ -147,9 +147,10 @@ def _on_gpu(op: Op, arrays: list[Array], backend: Any) -> Any:
 
 
 def _is_for_programs(op: Op, arrays: Sequence[Array]) -> bool:
-    """What CuPy does not do well: bfloat16; random numbers, for which it needs many kernels; and
-    scattering, where it leaves open which of two values for one place wins."""
-    if isinstance(op, Draw) or op.fusion == "scatter":
+    """What CuPy does not do well: bfloat16; random numbers, for which it needs many kernels;
+    scattering, where it leaves open which of two values for one place wins; and products, whose
+    precision (TF32) and algorithm are to be those of compiled functions."""
+    if isinstance(op, Draw) or op.fusion in ("scatter", "library"):
         return True
     short = any(a.dtype == bfloat16 for a in arrays) or getattr(op, "dtype", "") == "bfloat16"
     return short and op.fusion != "view" and not isinstance(op, Call)

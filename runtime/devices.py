@@ -12,17 +12,22 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from graphnn.runtime import memory
 from graphnn.runtime.cuda import device as cuda_device
-from graphnn.runtime.cuda.backend import Gpu
 from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.later import Later
+
+if TYPE_CHECKING:
+    from graphnn.runtime.cuda.backend import Gpu
 
 Array = Any
 HOST = "/device:CPU:0"
+
+_backend = Later("graphnn.runtime.cuda.backend")
 
 
 class Backend(Protocol):
@@ -146,7 +151,7 @@ def _begin(index: int) -> Gpu:
             import cupy
 
             ARRAYS = (cupy.ndarray,)
-            _gpus[index] = Gpu(index, name_of(index))
+            _gpus[index] = _backend.Gpu(index, name_of(index))
             _use(True)
         return _gpus[index]
 

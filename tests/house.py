@@ -112,11 +112,15 @@ class _Collector(ast.NodeVisitor):
             self.found.append(Import(target, node.lineno, self._where, star, node.level > 0))
 
     def visit_Call(self, node: ast.Call) -> None:
-        # importlib.import_module("graphnn...") inside a function is a lazy import too.
-        if ast.unparse(node.func).endswith(("import_module", "__import__")) and node.args:
+        # importlib.import_module("graphnn...") inside a function is a lazy import too; a `Later`
+        # at the top of the file is one that the layers count and cycles do not.
+        called = ast.unparse(node.func)
+        if called.endswith(("import_module", "__import__", "Later")) and node.args:
             name = node.args[0]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                self.found.append(Import(name.value, node.lineno, self._where))
+                delayed = called.endswith("Later") and self._where == "module"
+                where = "later" if delayed else self._where
+                self.found.append(Import(name.value, node.lineno, where))
         self.generic_visit(node)
 
 

@@ -174,6 +174,11 @@ FAULTS: dict[str, tuple[Rule, str, str]] = {
         "graphnn.runtime.bad",
         "if TYPE_CHECKING:\n    from graphnn.tensor import Tensor",
     ),
+    "runtime sees graphnn, later": (
+        layer_order,
+        "graphnn.runtime.bad",
+        "tensor = Later('graphnn.tensor')",
+    ),
     "compiler sees the memory of the runtime": (
         layer_order,
         "graphnn.compiler.bad",
@@ -188,6 +193,11 @@ FAULTS: dict[str, tuple[Rule, str, str]] = {
         no_lazy_own_import,
         "graphnn.bad",
         "def f():\n    importlib.import_module('graphnn.compiler')",
+    ),
+    "later inside a function": (
+        no_lazy_own_import,
+        "graphnn.bad",
+        "def f():\n    return Later('graphnn.compiler')",
     ),
     "cycle": (no_cycle, "graphnn.runtime.errors", "import graphnn.bad"),
     "cupy above": (

@@ -145,7 +145,7 @@ class Builder:
             buffers=tuple(b for b in buffers if b in used),
             row=row,
             body=body,
-            cost=_cost(body),
+            cost=estimated_cost(body),
             writes=tuple(self.written),
             inplace=tuple(inplace_pairs(parts, self.written)),
             checks=tuple(_checks(parts)),
@@ -474,12 +474,13 @@ def _buffers_used(statements: Iterable[Statement]) -> set[Buffer]:
     return used
 
 
-def _cost(body: Iterable[Statement]) -> Any:
+def estimated_cost(body: Iterable[Statement]) -> Any:
     """Estimated operations per row: a function counts 8, everything else 1."""
     total: Any = 0
     for s in body:
         if isinstance(s, Loop):
-            total = total + _cost(s.body) * (s.var.extent if s.extent is None else s.extent)
+            extent = s.var.extent if s.extent is None else s.extent
+            total = total + estimated_cost(s.body) * extent
         else:
             words = [e.op for e in expressions(scalars(s))]
             total = total + 1 + sum(8 if w == "call" else 1 for w in words)

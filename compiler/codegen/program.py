@@ -19,6 +19,7 @@ from graphnn.compiler.codegen.lower_more import (
     lower_scatter,
 )
 from graphnn.compiler.codegen.scalar import Buffer, Emit
+from graphnn.compiler.codegen.unroll import unrolled
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size, Var, atom, substitute
 from graphnn.compiler.ir.types import TensorType
@@ -112,7 +113,8 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
         return lower_gemm(partition, group, call) if call else lower_product(partition, group)
     if group.kind == "scan":
         return lower_scan_across(partition, group, target.parts)
-    return LOWERINGS[group.kind](partition, group, target.parts)
+    lowered = LOWERINGS[group.kind](partition, group, target.parts)
+    return unrolled(lowered) if group.kind == "loop" else lowered
 
 
 def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:

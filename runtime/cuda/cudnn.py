@@ -18,12 +18,19 @@ from graphnn.runtime.settings import settings
 
 NAMES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64": "DOUBLE"}
 FIRST_UID = 1  # a tensor's uid is its position in the run and this
-LEAST_VERSION = 90000  # of the library: attention whose gradient has one order on all its GPUs
+# Versions of the library. On GPUs of generation 10 the gradient has one order since 9.18.
+LEAST_VERSION, LEAST_VERSION_10 = 91000, 91800
+# Before this one the frontend pads the gradient's keys to whole tiles by lengths that it copies from
+# memory of its own, which is gone when a captured graph is replayed.
+PADS_ALONE, TILE = 91501, 128
 UNIT = 1 << 20  # bytes; workspaces grow by multiples of it
 
 
-def is_available() -> bool:
-    """Whether cuDNN is wanted and there: the frontend, and the library that it looks for."""
+def is_available(capability: tuple[int, int] = (9, 0)) -> bool:
+    """Whether cuDNN is wanted and there: the frontend, and a library that is new enough.
+
+    capability: of the GPU.
+    """
     if not settings.cudnn:
         return False
     if "cudnn" not in sys.modules and importlib.util.find_spec("cudnn") is None:
@@ -31,9 +38,10 @@ def is_available() -> bool:
     try:
         import cudnn
 
-        return int(cudnn.backend_version()) >= LEAST_VERSION
-    except Exception:  # of several classes: no library, another CUDA's, another package
+        version = int(cudnn.backend_version())
+    except Exception:  # of several classes: no library, one of another CUDA, another package
         return False
+    return version >= (LEAST_VERSION_10 if capability[0] >= 10 else LEAST_VERSION)
 
 
 class Cudnn:
@@ -78,6 +86,7 @@ class Cudnn:
         """A problem's compiled graph and the bytes that it works in."""
         key = replace(run, operands=())
         if key not in self._plans:
+            self._refuse_padding(run)
             graph = graph_of(self.library, run, handle=self.handle)
             try:
                 self._build(graph)
@@ -88,6 +97,16 @@ class Cudnn:
                 ) from error
             self._plans[key] = graph, int(graph.get_workspace_size())
         return self._plans[key]  # type: ignore[no-any-return]
+
+    def _refuse_padding(self, run: AttentionRun) -> None:
+        keys = next(t for t in run.tensors if t.name == "k").shape[2]
+        version = int(self.library.backend_version())
+        if run.backward and keys % TILE and version < PADS_ALONE:
+            raise RuntimeError(
+                f"cuDNN {version} cannot be captured with {keys} keys, no multiple of {TILE}; use "
+                "cuDNN 9.15.1 or newer, or set graphnn.runtime.settings.settings.cudnn = False "
+                "before the function is compiled"
+            )
 
     def _build(self, graph: Any) -> None:
         """Choose and compile a plan."""

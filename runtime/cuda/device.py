@@ -7,11 +7,13 @@ import importlib.util
 import sys
 from typing import Any
 
-from graphnn.runtime.cuda import nvrtc
 from graphnn.runtime.device import DeviceFacts
 from graphnn.runtime.errors import ArgumentError
+from graphnn.runtime.later import Later
 
 INSTALL = "pip install 'graphnn[cuda13]' (or graphnn[cuda12] for an older driver)"
+
+_nvrtc = Later("graphnn.runtime.cuda.nvrtc")
 
 
 class DeviceError(ArgumentError, RuntimeError):
@@ -35,7 +37,7 @@ def why_not() -> str:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         return f"the CUDA runtime finds no GPU: {error}"
-    return nvrtc.why_not() if count else "the CUDA runtime finds no GPU"
+    return str(_nvrtc.why_not()) if count else "the CUDA runtime finds no GPU"
 
 
 @functools.cache

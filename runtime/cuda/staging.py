@@ -2,8 +2,8 @@
 
 The host copies a batch into pinned memory and goes on; the copy engine brings it to the GPU while
 the step before is computing. Memory is used again, but pinned memory only when its copy has ended,
-and memory of the GPU only when nobody holds the batch any more and all that was started while it
-was the current batch has ended.
+and memory of the GPU only when nobody holds the batch any more and all that was started while
+somebody held it has ended.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _ALIGN = 256
 class Slot:
     """Memory for one batch on both sides.
 
-    arrived: the event of the copy. left: an event after all that used the batch, or None. holders:
-    how many references the arrays and their memory have when nobody else holds them.
+    arrived: the event of the copy. left: an event after all that can have used the batch, or None.
+    holders: how many references the arrays and their memory have when nobody else holds them.
     """
 
     def __init__(self, backend: Gpu, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
@@ -68,29 +68,34 @@ class Stager:
         with backend.scope():
             self.stream = self.cuda.Stream(non_blocking=True)
         self._slots: dict[Any, list[Slot]] = {}
-        self._current: Slot | None = None
+        self._held: list[Slot] = []  # whose batch somebody had after the last one was sent
 
     def send(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
         """The arrays of a batch on the GPU: what is started from now on waits for them, the host
         does not. The given arrays may be overwritten when the call has returned."""
         with self.backend.scope():
             now = self.cuda.get_current_stream()
-            if self._current is not None:
-                self._current.left = now.record()
-            slot = self._free_slot(arrays, now)
+            until_now = now.record()
+            for slot in self._held:
+                slot.left = until_now
+            slot = self._free_slot(arrays, until_now)
             slot.fill(arrays, self.stream)
             now.wait_event(slot.arrived)
-        self._current = slot
+        own = [s for slots in self._slots.values() for s in slots]
+        self._held = [s for s in own if s is slot or not s.is_free()]
         return list(slot.arrays)
 
-    def _free_slot(self, arrays: Sequence[np.ndarray[Any, Any]], now: Any) -> Slot:
+    def _free_slot(self, arrays: Sequence[np.ndarray[Any, Any]], until_now: Any) -> Slot:
         slots = self._slots.setdefault(tuple((a.shape, a.dtype) for a in arrays), [])
-        for number, slot in enumerate(slots):
-            if slot is not self._current and slot.is_free():
-                slots.append(slots.pop(number))  # those used longest ago come first
-                return slot
+        free = [s for s in slots if s.is_free()]
+        # The copy waits for all that used a slot: rather a new one than to wait for the last step.
+        rested = [s for s in free if s.left is not until_now]
+        for slot in rested or free[: len(slots) >= DEPTH]:
+            slots.remove(slot)
+            slots.append(slot)  # those used longest ago come first
+            return slot
         slot = Slot(self.backend, arrays)
-        slot.left = now.record()  # the pool may have given memory that work under way still reads
+        slot.left = until_now  # the pool may have given memory that work under way still reads
         slots.append(slot)
         del slots[:-DEPTH]  # a batch that somebody keeps is no slot any more
         return slot
@@ -102,7 +107,7 @@ class Stager:
                 if slot.arrived is not None:
                     slot.arrived.synchronize()
         self._slots.clear()
-        self._current = None
+        self._held.clear()
 
 
 def _layout(arrays: Sequence[np.ndarray[Any, Any]]) -> tuple[list[int], int]:

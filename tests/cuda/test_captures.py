@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphnn.build import DeviceCompiled, compile_graph, driver
+from graphnn.build import compile_graph
+from graphnn.build_device import DeviceCompiled, driver
 from graphnn.compiler.ir.sizes import symbol
 from graphnn.compiler.ir.types import TensorType, float32, int32
 from graphnn.runtime.cuda import captures

@@ -21,7 +21,7 @@ from graphnn.compiler.interpret import interpret
 from graphnn.compiler.ir.types import TensorType, as_dtype
 from graphnn.compiler.ops.attention import Attention
 from graphnn.compiler.passes.pipeline import Pipeline, default_passes
-from graphnn.runtime.cuda.cudnn import Cudnn, graph_of
+from graphnn.runtime.cuda.cudnn import Cudnn, graph_of, is_available
 from graphnn.runtime.device import AttentionRun, DeviceFacts, StridedTensor
 from graphnn.runtime.settings import settings
 from tests.codegen.traced import Tracer, trace
@@ -242,3 +242,34 @@ def test_the_real_frontend_accepts_the_graphs() -> None:
         [sys.executable, "-c", REAL], capture_output=True, text=True, check=False, env=os.environ
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "found"),
+    [(90900, (9, 0), False), (91000, (9, 0), True), (91700, (10, 0), False), (91800, (10, 3), True)],
+)
+def test_versions_that_are_taken(
+    version: int, capability: tuple[int, int], found: bool, machine: Any, monkeypatch: Any
+) -> None:
+    cudnn = importlib.import_module("cudnn")
+    monkeypatch.setattr(cudnn, "backend_version", lambda: version)
+    assert is_available(capability) is found
+
+
+def test_a_frontend_without_its_library_is_none(machine: Any, monkeypatch: Any) -> None:
+    def missing() -> int:
+        raise RuntimeError("Unable to find symbol cudnnGetVersion")
+
+    monkeypatch.setattr(importlib.import_module("cudnn"), "backend_version", missing)
+    assert not is_available()
+
+
+def test_a_gradient_that_an_old_library_pads_is_refused(machine: Any, monkeypatch: Any) -> None:
+    """Its lengths would be read from memory that is gone when the captured graph is replayed."""
+    monkeypatch.setattr(importlib.import_module("cudnn"), "backend_version", lambda: 91500)
+    shape = (B, H, T, D)
+    names = ("q", "k", "v", "out", "stats", "g", "dq", "dk", "dv")
+    tensors = tuple(StridedTensor(n, "bfloat16", shape, (H * T * D, T * D, D, 1)) for n in names)
+    run = AttentionRun(tensors, 1.0, False, True, tuple(range(len(names))))
+    with pytest.raises(RuntimeError, match=r"with 6 keys, no multiple of 128"):
+        Cudnn(DeviceFacts()).run(run, [0] * len(names), 0)

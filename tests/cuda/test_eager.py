@@ -55,6 +55,17 @@ def test_ops_give_what_they_give_on_the_cpu(emulated_gpu: Any) -> None:
         _check(call)
 
 
+def test_products_are_those_of_compiled_functions(emulated_gpu: Any) -> None:
+    rng = np.random.default_rng(0)
+    with graphnn.device("/GPU:0"):
+        a, b = (graphnn.constant(rng.normal(size=(8, 8)).astype("float32")) for _ in range(2))
+        before = len(emulated_gpu.launches)
+        eager = (a @ b).numpy()
+        assert "cublasLt.matmul" in list(emulated_gpu.launches[before:])
+        compiled = graphnn.function(lambda x, y: x @ y)(a, b).numpy()
+    np.testing.assert_array_equal(eager, compiled)
+
+
 @pytest.mark.slow
 def test_all_ops_in_all_dtypes(emulated_gpu: Any) -> None:
     for call in _calls(True):

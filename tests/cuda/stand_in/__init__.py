@@ -118,10 +118,6 @@ def _refresh() -> None:
     devices = sys.modules.get("graphnn.runtime.devices")
     if devices is not None:
         devices.refresh()
-    build = sys.modules.get("graphnn.build")
-    driver: Any = getattr(build, "driver", None)
-    if hasattr(driver, "cache_clear"):
-        driver.cache_clear()
 
 
 def package(name: str, **contents: Any) -> types.ModuleType:

@@ -57,7 +57,7 @@ def set_stream(handle: Handle, stream: int) -> None:
 
 
 def backend_version() -> int:
-    return 91002
+    return 92801
 
 
 class Tensor:
