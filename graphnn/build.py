@@ -13,7 +13,7 @@ from graphnn.compiler.ir.graph import Graph
 from graphnn.compiler.ir.types import DType
 from graphnn.compiler.ir.verify import verifier
 from graphnn.compiler.passes.narrow import keep_narrow_copies
-from graphnn.compiler.passes.pipeline import Pipeline, default_passes
+from graphnn.compiler.passes.pipeline import Pass, Pipeline, default_passes
 from graphnn.compiler.passes.place import HOST, Placement
 from graphnn.narrow import NarrowMemory
 from graphnn.runtime.cpu import blas, pool
@@ -127,6 +127,12 @@ def compile_graph(
         return Compiled(graph, pipeline, target)
     home = device if device.startswith(GPU) else HOST
     found: Compiled = _devices.DeviceCompiled(graph, pipeline, target, home, index)
+    return found
+
+
+def passes_for(device: str) -> tuple[Pass, ...]:
+    """The passes of programs for a device, of which its full name is given."""
+    found: tuple[Pass, ...] = _devices.passes() if device.startswith(GPU) else default_passes()
     return found
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphnn import tree
 from graphnn.apply import apply, convert, node_of
-from graphnn.build import Compiled
+from graphnn.build import Compiled, passes_for
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ops.call import Call, backward_graph
@@ -401,7 +401,7 @@ class ConcreteFunction:
 
     def stages(self) -> list[tuple[str, Graph]]:
         """("trace", graph as traced), then the graph after each pass; computed when asked for."""
-        return Pipeline().stages(self.graph)
+        return Pipeline(passes_for(self.device)).stages(self.graph)
 
     @property
     def compiled(self) -> Compiled:

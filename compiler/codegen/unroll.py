@@ -20,7 +20,7 @@ SHARED = 0.6  # of the work of four elements apart, what they may need together 
 
 
 def unrolled(lowered: Lowered) -> Lowered:
-    """The kernel with its loop over elements written out four times, if that saves much of the work.
+    """The kernel with its loop over elements written out four times, if that saves much work.
 
     Only where the loop's extent is a multiple of four and its body does nothing but store.
     """

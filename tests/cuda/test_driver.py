@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import types
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 
 from graphnn.compiler.codegen.cuda_program import build_device_program
 from graphnn.compiler.passes.pipeline import Pipeline
-from graphnn.runtime.cuda import device
-from graphnn.runtime.cuda.driver import CupyDriver
+from graphnn.runtime.cuda import device, nvrtc
+from graphnn.runtime.cuda.driver import CupyDriver, _load
 from graphnn.runtime.cuda.execute import DeviceExecutable
 from graphnn.runtime.cuda.pieces import Arguments
 from graphnn.runtime.device import ProductRun
@@ -127,3 +128,44 @@ def test_without_a_gpu_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(device, "why_not", lambda: "CuPy is not installed")
     with pytest.raises(device.DeviceError, match=r"(?s)CuPy is not installed.*pip install"):
         device.require_gpu("graphnn.device('/GPU:0')")
+
+
+@needed
+def test_a_kernel_starts_in_a_new_thread(own: CupyDriver) -> None:
+    """The driver's launch call knows no GPU there until the runtime was called."""
+    graph, _ = trace(lambda t, x: t.ops.exp(x), (6, 3))
+    run = DeviceExecutable(build_device_program(Pipeline().run(graph)).device, own)
+    given = own.empty((6, 3), np.dtype(np.float32))
+    own.upload(given, np.zeros((6, 3), np.float32))
+    run.run([given])
+    with ThreadPoolExecutor(1) as pool:
+        (got,) = pool.submit(run.run, [given]).result()
+    np.testing.assert_array_equal(own.download(got), np.ones((6, 3), np.float32))
+
+
+@needed
+def test_code_that_the_driver_is_too_old_for(
+    own: CupyDriver, emulated_gpu: stand_in.Machine
+) -> None:
+    code = nvrtc.compile_cubin('extern "C" __global__ void k() {}', "sm_80")
+    with pytest.raises(device.DeviceError, match=r"(?s)NO_BINARY.*NVRTC 99\.1.*CUDA 13\.0"):
+        _load(cupy_module(), code)
+
+
+def cupy_module() -> Any:
+    import cupy
+
+    return cupy.cuda.Module()
+
+
+@needed
+def test_few_works_are_behind_a_gate_at_a_time(
+    own: CupyDriver, emulated_gpu: stand_in.Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full queue would make a library wait with Python's lock, which the gate needs to open."""
+    monkeypatch.setattr("graphnn.runtime.cuda.driver.BEHIND_GATE", 3)
+    started: list[int] = []
+    works = [lambda k=k: started.append(k) for k in range(8)]
+    before = len(emulated_gpu.waits)
+    assert len(own.times(works, True)) == 8  # type: ignore[arg-type]
+    assert started == list(range(8)) and len(emulated_gpu.waits) - before == 3

@@ -170,6 +170,36 @@ def test_batches_are_never_overwritten_too_early() -> None:
         stager.close()
 
 
+def test_a_batch_that_was_kept_is_read_before_its_memory_is_used_again() -> None:
+    """A loop holds the batch before while the next one comes, and may use it once more."""
+    if reason := stand_in.why_not():
+        pytest.skip(reason)
+    with stand_in.emulated(lazy=True):
+        backend = devices.gpu(0)
+        stager, total = Stager(backend), backend.upload(np.zeros(1000, "float32"))
+        before = None
+        for step in range(1, 12):
+            (array,) = stager.send([np.full(1000, step, "float32")])
+            if before is not None:
+                total += before  # when the next one is the current batch
+            before = array
+            del array
+        assert backend.download(total)[0] == 55
+        stager.close()
+
+
+def test_a_copy_does_not_wait_for_the_last_step(emulated_gpu: Any) -> None:
+    """The loop's variable holds each batch until the next one is there."""
+    stager = Stager(devices.gpu(0))
+    waited = []
+    for step in range(8):
+        (array,) = stager.send([np.full(64, step, "float32")])
+        if step >= DEPTH:
+            slot = next(s for s in stager._held if s.arrays[0] is array)
+            waited.append(slot)
+    assert len(set(map(id, waited))) == DEPTH
+
+
 def test_memory_of_batches_is_used_again(emulated_gpu: Any) -> None:
     stager = Stager(devices.gpu(0))
     places = set()

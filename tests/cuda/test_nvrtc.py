@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +99,42 @@ def test_kernels_are_compiled_in_pieces_side_by_side(monkeypatch: pytest.MonkeyP
     assert max(sizes) - min(sizes) <= len(kernels[0]) + 1
     (only,) = nvrtc.compile_cubins([first], "sm_90")
     assert only[0] == first
+
+
+def test_a_gpu_that_the_compiler_does_not_know() -> None:
+    known = nvrtc.architectures()
+    assert 90 in known
+    newer = max(known) // 10 * 10 + 20
+    text = 'extern "C" __global__ void k(int* x) { x[0] = 1; }'
+    assert nvrtc.compile_cubin(text, f"sm_{newer}").startswith(b"//")  # PTX
+    assert nvrtc.compile_cubin(text, f"sm_{max(known)}").startswith(b"\x7fELF")
+    with pytest.raises(nvrtc.NvrtcError, match="sm_35, which NVRTC .* does not know"):
+        nvrtc.compile_cubin(text, "sm_35")
+
+
+def test_the_newest_compiler_that_the_driver_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wheels of two CUDA versions may lie side by side."""
+    versions = {"libnvrtc.so.13": 13, "libnvrtc.so.12": 12}
+
+    class Library:
+        def __init__(self, path: str) -> None:
+            if path not in versions:
+                raise OSError(path)
+            self.version = versions[path]
+            self.nvrtcGetErrorString = lambda code: b""
+
+        def nvrtcVersion(self, major: Any, minor: Any) -> None:
+            major._obj.value, minor._obj.value = self.version, 4
+
+    own = nvrtc._library.__wrapped__
+    monkeypatch.setattr(nvrtc.ctypes, "CDLL", Library)
+    monkeypatch.setattr(nvrtc, "_candidates", lambda: iter(("gone", *versions)))
+    for driver, wanted in ((0, 13), (13, 13), (12, 12), (11, 13)):
+        monkeypatch.setattr(nvrtc, "_driver_major", lambda driver=driver: driver)
+        assert own().version == wanted
+    paths = [Path(p) for p in ("z/cu12/libnvrtc.so.12", "a/cu13/libnvrtc.so.13", "b/libnvrtc.so")]
+    assert [p.name for p in sorted(paths, key=nvrtc._numbers, reverse=True)] == [
+        "libnvrtc.so.13",
+        "libnvrtc.so.12",
+        "libnvrtc.so",
+    ]

@@ -61,6 +61,7 @@ class runtime:
 
     @staticmethod
     def memGetInfo() -> tuple[int, int]:
+        _own.context = True  # as every call of the runtime that works on a device
         total = gpu.chip.memory_bytes
         return total - gpu.allocated[gpu.device], total
 
@@ -396,6 +397,7 @@ class driver:
 
     @staticmethod
     def funcSetAttribute(func: int, attribute: int, value: int) -> None:
+        _needs_context()
         entry = _entries[func]
         if attribute != 8 or value > gpu.chip.shared_bytes:
             raise CUDADriverError(1, "CUDA_ERROR_INVALID_VALUE", "invalid argument")
@@ -407,6 +409,7 @@ class driver:
         block_dim_y: int, block_dim_z: int, shared_mem_bytes: int, stream: int,
         kernel_params: int, extra: int,
     ) -> None:  # fmt: skip
+        _needs_context()
         entry = _entries[f]
         count = len(entry.sizes())
         places = (ctypes.c_void_p * count).from_address(kernel_params) if count else ()
@@ -417,6 +420,12 @@ class driver:
 
 
 _entries: dict[int, nvrtc.Entry] = {}
+
+
+def _needs_context() -> None:
+    """The driver's calls know no GPU in a thread where the runtime has not been called."""
+    if not getattr(_own, "context", False):
+        raise CUDADriverError(201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context")
 
 
 class Module:
