@@ -300,6 +300,14 @@ class _Function(ScalarPrinter):
             else:
                 b = self.offset(kind, b, k if p.transpose[1] else "1")
                 c, n = self.offset(kind, c, "1"), count
+        if p.k != 0 and 1 in (p.m, p.n):
+            right = p.n == 1
+            matrix, transposed = (a, p.transpose[0]) if right else (b, not p.transpose[1])
+            across = m if right else n
+            rows, cols = (k, across) if transposed else (across, k)
+            side = lda if right else ldb
+            self.vector_product(kind, transposed, (rows, cols, side), matrix, b if right else a, c)
+            return
         words = [self.new(f"trunc i64 {v} to i32") for v in (m, n, k, lda, ldb, ldc)]
         sizes = [f"i32 {w}" for w in words]
         flags = ["i32 101", *(f"i32 {112 if t else 111}" for t in p.transpose)]
@@ -309,6 +317,25 @@ class _Function(ScalarPrinter):
         args = [*flags, *sizes[:3], f"{kind} 1.0", f"ptr {a}", sizes[3], f"ptr {b}", sizes[4]]
         args += [f"{kind} 0.0", f"ptr {c}", sizes[5]]
         self.do(f"call void {function}({', '.join(args)})")
+
+    def vector_product(
+        self, kind: str, transposed: bool, sizes: tuple[str, ...], a: str, x: str, y: str
+    ) -> None:
+        """A call of the library's gemv. sizes: rows and columns of a as it lies, its row's step.
+
+        The result is cleared first, for 0 times what lies there may be NaN.
+        """
+        m, n, lda = (self.new(f"trunc i64 {v} to i32") for v in sizes)
+        letter, item = ("d", 8) if kind == "double" else ("s", 4)
+        size = self.new(f"mul nsw i64 {sizes[1] if transposed else sizes[0]}, {item}")
+        clear = self.module.declare("llvm.memset.p0.i64", "void", "ptr", "i8", "i64", "i1")
+        self.do(f"call void {clear}(ptr {y}, i8 0, i64 {size}, i1 false)")
+        types = ["i32"] * 4 + [kind, "ptr", "i32", "ptr", "i32", kind, "ptr", "i32"]
+        function = self.module.declare(f"gnn_{letter}gemv", "void", *types)
+        self.do(
+            f"call void {function}(i32 101, i32 {112 if transposed else 111}, i32 {m}, i32 {n}, "
+            f"{kind} 1.0, ptr {a}, i32 {lda}, ptr {x}, i32 1, {kind} 0.0, ptr {y}, i32 1)"
+        )
 
     def offset(self, kind: str, pointer: str, stride: str) -> str:
         """A pointer moved to row `begin` of the split axis."""

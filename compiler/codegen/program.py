@@ -19,6 +19,7 @@ from graphnn.compiler.codegen.lower_more import (
     lower_scatter,
 )
 from graphnn.compiler.codegen.scalar import Buffer, Emit
+from graphnn.compiler.codegen.segments import segmented
 from graphnn.compiler.codegen.unroll import unrolled
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size, Var, atom, substitute
@@ -27,7 +28,7 @@ from graphnn.compiler.ops.core import Input, Item
 from graphnn.compiler.ops.linalg import MatMul
 from graphnn.compiler.passes.fuse import Frame, Group, Partition, fuse
 from graphnn.compiler.passes.memory import plan_arena
-from graphnn.compiler.passes.place import Machine, Placement, place
+from graphnn.compiler.passes.place import HOST, Machine, Placement, place
 from graphnn.runtime.program import Layout, Program, Segment, Slot, Step, StepSizes
 
 PARTS_PER_THREAD = 4
@@ -49,7 +50,7 @@ class Target:
     threads: int = 1
     blas: bool = True
     fuse: bool = True
-    machines: tuple[Machine, ...] = (Machine("cpu:0"),)
+    machines: tuple[Machine, ...] = (Machine(HOST),)
 
     @property
     def parts(self) -> int:
@@ -114,7 +115,7 @@ def _lower(partition: Partition, group: Group, target: Target) -> Lowered | None
     if group.kind == "scan":
         return lower_scan_across(partition, group, target.parts)
     lowered = LOWERINGS[group.kind](partition, group, target.parts)
-    return unrolled(lowered) if group.kind == "loop" else lowered
+    return segmented(unrolled(lowered)) if group.kind == "loop" else lowered
 
 
 def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[Work]:

@@ -6,14 +6,15 @@ Written out for four elements, equal expressions become one, and the block is co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from graphnn.compiler.codegen.copies import Copy, is_plain
 from graphnn.compiler.codegen.loops import Kernel, Loop, Statement, Store, scalars
 from graphnn.compiler.codegen.lower import Lowered, estimated_cost
-from graphnn.compiler.codegen.scalar import Scalar, expressions
-from graphnn.compiler.ir.sizes import Dynamic, FloorDiv, Var, atom, atoms, floordiv, mod, substitute
+from graphnn.compiler.codegen.scalar import expressions
+from graphnn.compiler.ir.sizes import FloorDiv, Var, atom, atoms, floordiv, mod
 
 TIMES = 4
 SHARED = 0.6  # of the work of four elements apart, what they may need together at most
@@ -62,60 +63,13 @@ def _loop(statement: Statement) -> Statement:
 
 def _four_times(var: Var, body: Sequence[Statement]) -> Loop | None:
     """The loop over a fourth of the variable's extent, if four iterations share enough."""
-    if mod(var.extent, TIMES) != 0 or var.extent == TIMES or not all(map(_is_plain, body)):
+    if mod(var.extent, TIMES) != 0 or var.extent == TIMES or not all(map(is_plain, body)):
         return None
     fourth = Var(var.name, floordiv(var.extent, TIMES))
     copies: list[Store] = []
     for k in range(TIMES):
-        copy = _Copy({var: atom(fourth) * TIMES + k})
+        copy = Copy({var: atom(fourth) * TIMES + k})
         copies += [copy.store(s) for s in body if isinstance(s, Store)]
     apart = TIMES * sum(1 for _ in expressions(v for s in body for v in scalars(s)))
     together = sum(1 for _ in expressions(v for s in copies for v in scalars(s)))
     return Loop(fourth, tuple(copies)) if together <= SHARED * apart else None
-
-
-def _is_plain(statement: Statement) -> bool:
-    """Whether it is a store without computed indices."""
-    return isinstance(statement, Store) and not any(
-        isinstance(a, Dynamic)
-        for place in (statement.linear, *_places(statement))
-        for a in atoms(place)
-    )
-
-
-def _places(statement: Statement) -> Iterator[Any]:
-    for e in expressions(scalars(statement)):
-        if e.op in ("index", "load"):
-            yield e.attrs[-1]
-
-
-class _Copy:
-    """Statements and scalars with other indices in the place of loop variables."""
-
-    def __init__(self, indices: Mapping[Any, Any]) -> None:
-        self.indices = indices
-        self.known: dict[int, Scalar] = {}
-
-    def store(self, statement: Store) -> Store:
-        """The store, at the other index."""
-        for e in expressions(scalars(statement)):
-            self.known[id(e)] = self.scalar(e)
-        linear = substitute(statement.linear, self.indices)
-        return Store(statement.buffer, linear, self.known[id(statement.value)])
-
-    def scalar(self, value: Scalar) -> Scalar:
-        """The value, whose arguments are known already."""
-        emit, args = value.emit, tuple(self.known[id(a)] for a in value.args)
-        emit.loc = value.loc
-        if value.op == "index":
-            return emit.index(substitute(value.attrs[0], self.indices))
-        if value.op == "load":
-            return emit.load(value.attrs[0], substitute(value.attrs[1], self.indices))
-        if value.op == "compare" and all(a.op == "constant" for a in args):
-            if value.attrs == ("eq",):
-                return emit.constant(args[0].attrs[0].value == args[1].attrs[0].value, value.dtype)
-        if value.op == "select" and args[0].op == "constant":
-            return args[1] if args[0].attrs[0].value else args[2]
-        if not args:
-            return value
-        return emit.make(value.op, args, value.dtype, value.attrs)

@@ -6,6 +6,7 @@ from graphnn.runtime.cpu.blas import ROW_MAJOR as ROW_MAJOR
 from graphnn.runtime.cpu.blas import TRANS as TRANS
 from graphnn.runtime.cpu.blas import describe as describe_blas
 from graphnn.runtime.cpu.blas import gemm_address as gemm_address
+from graphnn.runtime.cpu.blas import gemv_address as gemv_address
 from graphnn.runtime.cpu.jit import CompileError as CompileError
 from graphnn.runtime.cpu.jit import Library as Library
 from graphnn.runtime.cpu.jit import assembly as assembly
@@ -34,6 +35,7 @@ __all__ = [
     "compile_library",
     "describe_blas",
     "gemm_address",
+    "gemv_address",
     "host_cpu",
     "num_threads",
     "optimized_ir",

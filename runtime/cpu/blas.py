@@ -22,7 +22,15 @@ import numpy as np
 
 from graphnn.runtime.cpu.jit import Library, compile_library
 
-__all__ = ["COL_MAJOR", "NO_TRANS", "ROW_MAJOR", "TRANS", "describe", "gemm_address"]
+__all__ = [
+    "COL_MAJOR",
+    "NO_TRANS",
+    "ROW_MAJOR",
+    "TRANS",
+    "describe",
+    "gemm_address",
+    "gemv_address",
+]
 
 # Numbers of the CBLAS interface.
 ROW_MAJOR, COL_MAJOR = 101, 102
@@ -34,11 +42,15 @@ _PREFIXES = ("scipy_", "")
 
 @dataclass(frozen=True)
 class _Provider:
-    """Where the products come from. `keep` holds what must stay loaded."""
+    """Where the products come from. `keep` holds what must stay loaded.
+
+    addresses: of the products of matrices, by letter. vectors: of those with a vector.
+    """
 
     name: str
     detail: str
     addresses: dict[str, int]
+    vectors: dict[str, int]
     keep: object
 
 
@@ -57,6 +69,22 @@ def gemm_address(dtype: np.dtype[Any] | type | str) -> int | None:
     if letter is None or provider is None:
         return None
     return provider.addresses[letter]
+
+
+def gemv_address(dtype: np.dtype[Any] | type | str) -> int | None:
+    """Address of the product of a matrix and a vector, or None when there is no BLAS.
+
+    It is `cblas_sgemv` or `cblas_dgemv`: `void (i32 order, i32 trans, i32 m, i32 n, T alpha,
+    ptr a, i32 lda, ptr x, i32 incx, T beta, ptr y, i32 incy)`, T the dtype; else as the above.
+
+    >>> gemv_address(np.int32) is None
+    True
+    """
+    letter = _LETTERS.get(np.dtype(dtype).name)
+    provider = _provider() if letter else None
+    if letter is None or provider is None:
+        return None
+    return provider.vectors[letter]
 
 
 def describe() -> str:
@@ -101,13 +129,13 @@ def _openblas_library(path: Path) -> _Provider | None:
         if not hasattr(library, f"{prefix}cblas_sgemm"):
             continue
         getattr(library, f"{prefix}openblas_set_num_threads")(1)
-        addresses = {
-            letter: _address(getattr(library, f"{prefix}cblas_{letter}gemm"))
-            for letter in _LETTERS.values()
-        }
+        matrices, vectors = (
+            {s: _address(getattr(library, f"{prefix}cblas_{s}{word}")) for s in _LETTERS.values()}
+            for word in ("gemm", "gemv")
+        )
         config = getattr(library, f"{prefix}openblas_get_config")
         config.restype = ctypes.c_char_p
-        return _Provider("scipy-openblas32", config().decode(), addresses, library)
+        return _Provider("scipy-openblas32", config().decode(), matrices, vectors, library)
     return None
 
 
@@ -132,16 +160,21 @@ def _scipy_capsules() -> _Provider | None:
         from scipy.linalg import cython_blas
     except ImportError:
         return None
-    fortran = {letter: _capsule(cython_blas, f"{letter}gemm") for letter in _LETTERS.values()}
-    library = _shim(fortran)
-    addresses = {letter: library.address(f"gnn_cblas_{letter}gemm") for letter in fortran}
-    return _Provider("scipy.linalg.cython_blas", f"SciPy {scipy.__version__}", addresses, library)
+    names = [f"{letter}{word}" for word in ("gemm", "gemv") for letter in _LETTERS.values()]
+    library = _shim({name: _capsule(cython_blas, name) for name in names})
+    matrices, vectors = (
+        {s: library.address(f"gnn_cblas_{s}{word}") for s in _LETTERS.values()}
+        for word in ("gemm", "gemv")
+    )
+    detail = f"SciPy {scipy.__version__}"
+    return _Provider("scipy.linalg.cython_blas", detail, matrices, vectors, library)
 
 
 def _shim(fortran: dict[str, int]) -> Library:
-    """CBLAS functions over Fortran ones, given by address."""
-    modules = [(f"{letter}gemm", _shim_ir(letter)) for letter in fortran]
-    return compile_library(modules, {f"gnn_{s}gemm": address for s, address in fortran.items()})
+    """CBLAS functions over Fortran ones, given by name (such as "sgemm") and address."""
+    texts = {"gemm": _shim_ir, "gemv": _vector_shim_ir}
+    modules = [(name, texts[name[1:]](name[0])) for name in fortran]
+    return compile_library(modules, {f"gnn_{name}": address for name, address in fortran.items()})
 
 
 def _capsule(module: Any, name: str) -> int:
@@ -189,6 +222,36 @@ define void @gnn_cblas_{letter}gemm(i32 %order, i32 %ta, i32 %tb, i32 %m, i32 %n
 {swap}
   call void @gnn_{letter}gemm(ptr %c.p.ta, ptr %c.p.tb, ptr %c.p.m, ptr %c.p.n, ptr %p.k,
     ptr %p.alpha, ptr %c.a, ptr %c.p.lda, ptr %c.b, ptr %c.p.ldb, ptr %p.beta, ptr %c, ptr %p.ldc)
+  ret void
+}}
+"""
+
+
+def _vector_shim_ir(letter: str) -> str:
+    """The same for a matrix and a vector: by columns, a matrix by rows is its transpose."""
+    kind = {"s": "float", "d": "double"}[letter]
+    slots = {"t": "i8", "m": "i32", "n": "i32", "lda": "i32", "incx": "i32", "incy": "i32"}
+    slots |= {"alpha": kind, "beta": kind}
+    spill = "\n".join(f"  %p.{name} = alloca {type_}" for name, type_ in slots.items())
+    fill = "\n".join(
+        f"  store {type_} %{'letter' if name == 't' else name}, ptr %p.{name}"
+        for name, type_ in slots.items()
+    )
+    return f"""
+declare void @gnn_{letter}gemv(ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr, ptr)
+
+define void @gnn_cblas_{letter}gemv(i32 %order, i32 %trans, i32 %m, i32 %n, {kind} %alpha,
+    ptr %a, i32 %lda, ptr %x, i32 %incx, {kind} %beta, ptr %y, i32 %incy) {{
+{spill}
+  %rows = icmp eq i32 %order, {ROW_MAJOR}
+  %plain = icmp eq i32 %trans, {NO_TRANS}
+  %straight = xor i1 %rows, %plain
+  %letter = select i1 %straight, i8 {ord("N")}, i8 {ord("T")}
+{fill}
+  %first = select i1 %rows, ptr %p.n, ptr %p.m
+  %second = select i1 %rows, ptr %p.m, ptr %p.n
+  call void @gnn_{letter}gemv(ptr %p.t, ptr %first, ptr %second, ptr %p.alpha, ptr %a, ptr %p.lda,
+    ptr %x, ptr %p.incx, ptr %p.beta, ptr %y, ptr %p.incy)
   ret void
 }}
 """

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+import graphnn
 from graphnn.compiler.ir.sizes import symbol
 from graphnn.compiler.ir.types import TensorType, bfloat16, bool_, float32
 from graphnn.compiler.ops import contract
@@ -12,6 +13,7 @@ from graphnn.compiler.ops.base import ArrayHandler, Ops
 from graphnn.compiler.ops.linalg import MatMul
 from graphnn.compiler.trace import GraphHandler
 from graphnn.runtime.errors import ArgumentError, DTypeError, ShapeError
+from tests.ops.harness import compiled_value
 from tests.ops.recorder import Recorder
 
 OPS = Ops(ArrayHandler(np))
@@ -28,6 +30,31 @@ def typed(*shape):
 def test_vectors(a, b):
     a, b = RNG.normal(size=a), RNG.normal(size=b)
     np.testing.assert_allclose(contract.matmul(OPS, a, b), a @ b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("flags", list(itertools.product([False, True], repeat=2)))
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(7, 5, 1), (1, 5, 7), (1, 9, 1), (3, 0, 1), (1, 1, 4), (700, 600, 1)]
+)
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_compiled_products_with_a_vector(batch, m, k, n, flags, dtype):
+    a = RNG.normal(size=(*batch, k, m) if flags[0] else (*batch, m, k)).astype(dtype)
+    b = RNG.normal(size=(*batch, n, k) if flags[1] else (*batch, k, n)).astype(dtype)
+    op = MatMul(transpose_a=flags[0], transpose_b=flags[1])
+    for _ in range(2):  # the second time in memory that has been used
+        found = compiled_value(op, [a, b])
+        limit = 1e-4 if dtype == "float32" else 1e-12
+        np.testing.assert_allclose(found, op.eager(np, a, b), rtol=limit, atol=limit)
+
+
+def test_products_with_a_vector_of_symbolic_sizes():
+    both = graphnn.function(lambda a, v: (graphnn.linalg.matvec(a, v), v[None] @ a.mT))
+    for size in (5, 6, 300):
+        a, v = (RNG.normal(size=s).astype("float32") for s in ((size, 2 * size), (2 * size,)))
+        column, row = both(graphnn.constant(a), graphnn.constant(v))
+        np.testing.assert_allclose(column.numpy(), a @ v, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(row.numpy()[0], a @ v, rtol=1e-4, atol=1e-4)
 
 
 def test_small_floats_are_multiplied_in_float32():

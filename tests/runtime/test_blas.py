@@ -60,7 +60,7 @@ def test_shim_over_fortran(dtype: Any, order: int, trans_a: bool, trans_b: bool)
     library: Any = getattr(blas._openblas_wheel(), "keep", None)
     if library is None:
         pytest.skip("the wheel scipy-openblas32 is not installed")
-    fortran = {s: blas._address(getattr(library, f"scipy_{s}gemm_")) for s in "sd"}
+    fortran = {f"{s}gemm": blas._address(getattr(library, f"scipy_{s}gemm_")) for s in "sd"}
     shim = blas._shim(fortran)
     letter = "s" if dtype is np.float32 else "d"
     check(shim.address(f"gnn_cblas_{letter}gemm"), dtype, order, trans_a, trans_b)
@@ -72,6 +72,37 @@ def test_scipy_capsules() -> None:
     assert provider is not None
     check(provider.addresses["s"], np.float32, blas.ROW_MAJOR, False, True)
     check(provider.addresses["d"], np.float64, blas.ROW_MAJOR, True, False)
+
+
+def check_vector(address: int, dtype: Any, order: int, trans: bool) -> None:
+    m, n = 33, 65
+    rng = np.random.default_rng(1)
+    a = np.array(rng.standard_normal((m, n)), dtype, order="C" if order == blas.ROW_MAJOR else "F")
+    x, y = (np.array(rng.standard_normal(k), dtype) for k in ((m, n) if trans else (n, m)))
+    wanted = 2 * ((a.T if trans else a) @ x) - 0.5 * y
+    real = np.ctypeslib.as_ctypes_type(dtype)
+    signature = [INT] * 4 + [real, POINTER, INT, POINTER, INT, real, POINTER, INT]
+    gemv = ctypes.CFUNCTYPE(None, *signature)(address)
+    lda = n if order == blas.ROW_MAJOR else m
+    flag = blas.TRANS if trans else blas.NO_TRANS
+    gemv(order, flag, m, n, 2.0, a.ctypes.data, lda, x.ctypes.data, 1, -0.5, y.ctypes.data, 1)
+    np.testing.assert_allclose(y, wanted, rtol=1e-4 if dtype is np.float32 else 1e-12, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("order", [blas.ROW_MAJOR, blas.COL_MAJOR])
+@pytest.mark.parametrize("trans", [False, True])
+def test_products_with_a_vector(dtype: Any, order: int, trans: bool) -> None:
+    needed(dtype)
+    address = blas.gemv_address(dtype)
+    assert address is not None
+    check_vector(address, dtype, order, trans)
+    library: Any = getattr(blas._openblas_wheel(), "keep", None)
+    if library is not None:
+        letter = "s" if dtype is np.float32 else "d"
+        fortran = blas._address(getattr(library, f"scipy_{letter}gemv_"))
+        shim = blas._shim({f"{letter}gemv": fortran})
+        check_vector(shim.address(f"gnn_cblas_{letter}gemv"), dtype, order, trans)
 
 
 @pytest.mark.parametrize("size", [8, 96, 300])
