@@ -25,6 +25,7 @@ ALIGN = 16  # bytes; algorithms with wide accesses want it
 CANDIDATES = 8
 TIMED_RUNS = 5
 WORKSPACE_BYTES = 32 << 20
+SUMS_IN_FLOAT32 = 2  # CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
 MASK_BITS = 128  # what the rows of relu's bits are padded to a multiple of
 # cublasLtMatmulHeuristicResult_t
 RESULT = np.dtype(
@@ -341,6 +342,8 @@ class _Plan:
         wanted = {names.MAX_WORKSPACE_BYTES: WORKSPACE_BYTES}
         aligned = self.problem.aligned
         wanted |= {getattr(names, f"MIN_ALIGNMENT_{x}_BYTES"): aligned for x in "ABCD"}
+        if SIZES[self.problem.result] == 2:  # parts of sums are not rounded to 16 bits
+            wanted[names.REDUCTION_SCHEME_MASK] = SUMS_IN_FLOAT32
         for attribute, value in wanted.items():
             word = np.array([value], lt.get_matmul_preference_attribute_dtype(attribute))
             address = word.ctypes.data

@@ -20,8 +20,8 @@ NAMES = {"float16": "HALF", "bfloat16": "BFLOAT16", "float32": "FLOAT", "float64
 FIRST_UID = 1  # a tensor's uid is its position in the run and this
 # Versions of the library. On GPUs of generation 10 the gradient has one order since 9.18.
 LEAST_VERSION, LEAST_VERSION_10 = 91000, 91800
-# Before this one the frontend pads the gradient's keys to whole tiles by lengths that it copies from
-# memory of its own, which is gone when a captured graph is replayed.
+# Before this one the frontend pads the gradient's keys to whole tiles, by lengths that it copies
+# from memory of its own, which is gone when a captured graph is replayed.
 PADS_ALONE, TILE = 91501, 128
 UNIT = 1 << 20  # bytes; workspaces grow by multiples of it
 

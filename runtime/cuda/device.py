@@ -63,26 +63,23 @@ def facts(index: int = 0) -> DeviceFacts:
     require_gpu(f"GPU {index}")
     import cupy
 
-    attributes: dict[str, Any] = cupy.cuda.Device(index).attributes
-    properties: dict[str, Any] = cupy.cuda.runtime.getDeviceProperties(index)
-    name = properties["name"]
+    # Not `Device.attributes`: CuPy leaves the capability out of it.
+    own: dict[str, Any] = cupy.cuda.runtime.getDeviceProperties(index)
+    name = own["name"]
     return DeviceFacts(
         name=name.decode() if isinstance(name, bytes) else str(name),
-        capability=(
-            int(attributes["ComputeCapabilityMajor"]),
-            int(attributes["ComputeCapabilityMinor"]),
-        ),
-        multiprocessors=int(attributes["MultiProcessorCount"]),
-        shared_bytes=int(attributes["MaxSharedMemoryPerBlockOptin"]),
-        memory_bytes=int(properties["totalGlobalMem"]),
-        bandwidth=_bandwidth(attributes),
+        capability=(int(own["major"]), int(own["minor"])),
+        multiprocessors=int(own["multiProcessorCount"]),
+        shared_bytes=int(own["sharedMemPerBlockOptin"]),
+        memory_bytes=int(own["totalGlobalMem"]),
+        bandwidth=_bandwidth(own),
     )
 
 
-def _bandwidth(attributes: dict[str, Any]) -> float:
+def _bandwidth(own: dict[str, Any]) -> float:
     """Bytes per second of a device's memory: two transfers a cycle over the whole bus."""
-    kilohertz = attributes.get("MemoryClockRate") or 0
-    bits = attributes.get("GlobalMemoryBusWidth") or 0
+    kilohertz = own.get("memoryClockRate") or 0
+    bits = own.get("memoryBusWidth") or 0
     return 2e3 * kilohertz * bits / 8 or DeviceFacts.bandwidth
 
 

@@ -159,6 +159,19 @@ def test_alignment_is_stated(library: Library) -> None:
     assert found == [4, 16, 8]
 
 
+@pytest.mark.parametrize(("result", "mask"), [("bfloat16", 2), ("float32", None)])
+def test_parts_of_a_sum_are_never_rounded_to_16_bits(
+    library: Library, result: str, mask: int | None
+) -> None:
+    """Algorithms that split the sum may put its parts together in the type of the result."""
+    run = ProductRun(
+        3, 5, 4, (False, False), (4, 5, 5), dtype="bfloat16", result=result, operands=(0, 1, 2)
+    )
+    assert products(library).supports(run)
+    (preference,) = library.preferences
+    assert preference.get(Preference.REDUCTION_SCHEME_MASK) == mask
+
+
 def test_each_stream_has_its_own_workspace(library: Library) -> None:
     own = products(library)
     assert own.workspace(0) != own.workspace(5) and own.workspace(5) == own.workspace(5)

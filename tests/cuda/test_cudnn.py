@@ -246,7 +246,12 @@ def test_the_real_frontend_accepts_the_graphs() -> None:
 
 @pytest.mark.parametrize(
     ("version", "capability", "found"),
-    [(90900, (9, 0), False), (91000, (9, 0), True), (91700, (10, 0), False), (91800, (10, 3), True)],
+    [
+        (90900, (9, 0), False),
+        (91000, (9, 0), True),
+        (91700, (10, 0), False),
+        (91800, (10, 3), True),
+    ],
 )
 def test_versions_that_are_taken(
     version: int, capability: tuple[int, int], found: bool, machine: Any, monkeypatch: Any

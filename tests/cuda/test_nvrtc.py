@@ -108,7 +108,7 @@ def test_a_gpu_that_the_compiler_does_not_know() -> None:
     text = 'extern "C" __global__ void k(int* x) { x[0] = 1; }'
     assert nvrtc.compile_cubin(text, f"sm_{newer}").startswith(b"//")  # PTX
     assert nvrtc.compile_cubin(text, f"sm_{max(known)}").startswith(b"\x7fELF")
-    with pytest.raises(nvrtc.NvrtcError, match="sm_35, which NVRTC .* does not know"):
+    with pytest.raises(nvrtc.NvrtcError, match=r"sm_35, which NVRTC .* does not know"):
         nvrtc.compile_cubin(text, "sm_35")
 
 
