@@ -35,6 +35,11 @@ def passes(index: int) -> tuple[Pass, ...]:
     return default_passes("cuda", ("cudnn",) if has_cudnn else ())
 
 
+def index_of(name: str) -> int:
+    """The number of the physical GPU that a device's name means. Raises as `devices.named`."""
+    return int(devices.named(name).index)
+
+
 def driver(index: int) -> CupyDriver:
     """What runs programs on a GPU; one for each. Raises DeviceError without that GPU."""
     return devices.gpu(index).driver
@@ -43,18 +48,25 @@ def driver(index: int) -> CupyDriver:
 class DeviceCompiled(Compiled):
     """The same for a GPU, with what only the host can do, or is placed there, between its work.
 
-    index: of the GPU.
+    index: of the GPU. gpu: its name, with the same number unless GPUs were hidden or split.
     """
 
     def __init__(
-        self, traced: Graph, pipeline: Pipeline, target: Target, device: str, index: int
+        self,
+        traced: Graph,
+        pipeline: Pipeline,
+        target: Target,
+        device: str,
+        index: int,
+        gpu: str = "",
     ) -> None:
         self.index, self.driver = index, driver(index)
+        self.gpu = gpu or f"{GPU}{index}"
         super().__init__(traced, pipeline, target, device)
 
     def _build(self) -> None:
         facts = self.driver.facts
-        machines = (host_machine(self.target), gpu_machine(f"{GPU}{self.index}", facts))
+        machines = (host_machine(self.target), gpu_machine(self.gpu, facts))
         placement = place(self.graph, machines, home=self.device, host_only=why_host)
         graph = split(self.graph, placement)
         options = options_for(facts)

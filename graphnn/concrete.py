@@ -10,7 +10,7 @@ import numpy as np
 
 from graphnn import tree
 from graphnn.apply import apply, convert, node_of
-from graphnn.build import Compiled, passes_for
+from graphnn.build import GPU, Compiled, passes_for
 from graphnn.compiler.ir.graph import Graph, Node
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ops.call import Call, backward_graph
@@ -149,7 +149,12 @@ class ConcreteFunction:
         self._updated = [v for v, n in zip(self.variables, nodes, strict=True) if n in assigned]
         self._outside = bool(self.captures or self.variables)
         self._backend = _home(backend, [*self.captures, *self.variables])
+        # With the copies that a strategy keeps on other devices.
+        self._changed = [c for v in self._updated for c in (v, *getattr(v, "copies", ())[1:])]
         self._guests: list[Guest] = []
+        self._homes: dict[int, tuple[str, ...]] = {}  # of Variables, in a program on several GPUs
+        self._wanted: dict[int, Any] = {}  # where such a program wants other inputs
+        self._arguments = len(graph.inputs) - len(nodes) - len(self.captures)
         self._copied: dict[int, Any] = {}  # captured tensors of other devices, by position
         self._bound = (None,) * len(self.variables)  # the program knows their buffers
         first = len(graph.inputs) - len(nodes)
@@ -175,7 +180,7 @@ class ConcreteFunction:
             if self._narrowed:
                 self._renew(self._stale())
             version = object()  # tapes must not take what they have read for the new value
-            for variable in self._updated:
+            for variable in self._changed:
                 variable._version = version
                 if variable._handles and variable._detach_reads():
                     arrays = _apart(arrays, variable)
@@ -201,20 +206,29 @@ class ConcreteFunction:
 
     def _bind(self) -> None:
         """Compile at the first call, and tell the program where the Variables' buffers are."""
+        if self._executable is None:
+            self._compile()
         if devices.used:
             self._bind_guests()
         epoch = EPOCH[0]
-        if self._executable is None:
-            self._executable = compile_for(self.graph, self._backend)
         first = len(self.graph.inputs) - len(self.variables)
         guests = {guest.position: guest.own for guest in self._guests}
         for position, variable in enumerate(self.variables, first):
-            self._executable.bind(position, guests.get(position, variable._buffer))
-        narrow = self._executable.narrow
+            self._bind_variable(position, variable, guests.get(position))
+        narrow = self._executable.narrow  # type: ignore[union-attr]
         sources = narrow.sources if narrow is not None else ()
         self._narrowed = [(p, v) for p, v in enumerate(self.variables, first) if p in sources]
         self._seen = []
         self._epoch = epoch
+
+    def _bind_variable(self, position: int, variable: Variable, guest: Any) -> None:
+        program: Any = self._executable
+        if guest is not None:
+            program.bind(position, guest)
+        elif position in self._homes:
+            program.bind_copies(position, variable._places())
+        else:
+            program.bind(position, variable._on(self._backend))
 
     # ---- running where a GPU is in use -------------------------------------------------
 
@@ -223,12 +237,31 @@ class ConcreteFunction:
         """Name of the device that it runs on."""
         return str(self._backend.name)
 
+    def _compile(self) -> None:
+        """Make the program. On several GPUs each Variable is used where it is, or on each GPU that
+        has a copy, and arguments are wanted where they are read."""
+        first = len(self.graph.inputs) - len(self.variables)
+        if devices.used:
+            gpus = {n.device for n in self.graph.nodes if n.device.startswith(GPU)}
+            if len(gpus) > 1 or any(len(v._places()) > 1 for v in self._updated):
+                for position, variable in enumerate(self.variables, first):
+                    if devices.is_device_array(variable._buffer):
+                        self._homes[position] = tuple(variable._places())
+        self._executable = compile_for(self.graph, self._backend, self._homes)
+        wanted_at = getattr(self._executable, "wanted_at", None)
+        if wanted_at is not None:
+            self._wanted = {p: devices.named(wanted_at(p)) for p in range(first)}
+            if self._backend is devices.host:
+                self._backend = devices.named(self._executable.device)
+
     def _bind_guests(self) -> None:
         """Memory for Variables of other devices; random states move here for good."""
         self._guests = []
         first = len(self.graph.inputs) - len(self.variables)
         for position, variable in enumerate(self.variables, first):
-            if devices.backend_of(variable._buffer) is self._backend:
+            if devices.backend_of(variable._on(self._backend)) is self._backend:
+                continue
+            if position in self._homes:
                 continue
             if isinstance(variable, RandomState) and self._backend is not devices.host:
                 variable._move(self._backend)
@@ -242,12 +275,14 @@ class ConcreteFunction:
         backend, name = self._backend, self.name
         stale = self._stale() if self._narrowed else []
         version = object()
-        for variable in self._updated:
+        for variable in self._changed:
             variable._version = version
             if variable._handles and variable._detach_reads():
                 arrays = _apart(arrays, variable)
         given = [
-            a if devices.backend_of(a) is backend else bring(a, backend, f"argument {i} of {name}")
+            a
+            if devices.backend_of(a) is (wanted := self._wanted.get(i, backend))
+            else bring(a, wanted, f"argument {i} of {name}")
             for i, a in enumerate(arrays)
         ]
         if self._outside:
@@ -280,11 +315,12 @@ class ConcreteFunction:
     def _captured(self, position: int, tensor: Tensor) -> Any:
         """The array of a captured tensor here; it cannot change, so one copy serves all calls."""
         value = tensor._value
-        if devices.backend_of(value) is self._backend:
+        wanted = self._wanted.get(self._arguments + position, self._backend)
+        if devices.backend_of(value) is wanted:
             return dense(value)
         if position not in self._copied:
             what = f"a tensor that {self.name} captures"
-            self._copied[position] = dense(bring(value, self._backend, what))
+            self._copied[position] = dense(bring(value, wanted, what))
         return self._copied[position]
 
     def _run_with(self, draws: Draws, arrays: list[Any]) -> Any:
@@ -408,8 +444,8 @@ class ConcreteFunction:
         """The program; compiled now if it has not run yet."""
         with self._lock:
             if self._executable is None:
-                self._executable = compile_for(self.graph, self._backend)
-            return self._executable
+                self._compile()
+            return self._executable  # type: ignore[return-value]
 
     def dump(
         self,
@@ -420,6 +456,11 @@ class ConcreteFunction:
         **options: Any,
     ) -> str:
         """What became of this trace, as text; the arguments are those of `fn.dump`."""
+        parts = getattr(self.compiled, "programs", ()) if device is None else ()
+        if parts:
+            found = [_inspection.inspect_program(p) for p in parts]
+            texts = [_inspection.text_of(f, stage, format, **options) for f in found]
+            return "\n".join([*self.compiled.lines(), *texts])  # type: ignore[attr-defined]
         if device is None:
             found = _inspection.inspect_program(self.compiled)
         else:

@@ -214,11 +214,11 @@ def _program(op: Op, arrays: Sequence[Array], backend: Any) -> Compiled | None:
     return compile_for(Graph(op.name, nodes, outputs, (), effects), backend)
 
 
-def compile_for(graph: Graph, backend: Any) -> Compiled:
-    """A graph compiled for a device."""
+def compile_for(graph: Graph, backend: Any, homes: Any = None) -> Compiled:
+    """A graph compiled for a device. homes: see `compile_graph`."""
     if backend is devices.host:
-        return compile_graph(graph)
-    return compile_graph(graph, device=backend.name)
+        return compile_graph(graph, homes=homes)
+    return compile_graph(graph, device=backend.name, homes=homes)
 
 
 def _through_host(op: Op, arrays: Sequence[Array], backend: Any) -> Any:

@@ -143,6 +143,14 @@ class Variable(Operand):
         self._place(buffer)
         EPOCH[0] += 1
 
+    def _places(self) -> dict[str, Any]:
+        """The buffers by the names of their devices: one, but for Variables of a strategy."""
+        return {devices.backend_of(self._buffer).name: self._buffer}
+
+    def _on(self, backend: Any) -> Any:
+        """The buffer on a device, or else the one that there is."""
+        return self._buffer
+
     def _move(self, backend: Any) -> None:
         """Live on another device from now on."""
         if devices.backend_of(self._buffer) is not backend:

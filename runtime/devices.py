@@ -18,6 +18,7 @@ import numpy as np
 
 from graphnn.runtime import memory
 from graphnn.runtime.cuda import device as cuda_device
+from graphnn.runtime.cuda import nccl
 from graphnn.runtime.errors import ArgumentError
 from graphnn.runtime.later import Later
 
@@ -164,6 +165,7 @@ def refresh() -> None:
         _gpus.clear()
         ARRAYS = ()
         cuda_device.forget()
+        nccl.forget()
         _choice.reset()
         for hook in on_refresh:
             hook()
@@ -214,6 +216,8 @@ def move(array: Array, target: Any) -> Array:
     source = backend_of(array)
     if source is target:
         return array
+    if source is not host and target is not host:
+        return target.receive(array, source)
     return target.upload(source.download(array))
 
 

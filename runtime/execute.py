@@ -38,10 +38,12 @@ class Executable:
         """The machine code, compiled at first use."""
         if self._library is None:
             symbols = {}
-            for name, dtype in (("gnn_sgemm", np.float32), ("gnn_dgemm", np.float64)):
-                address = blas.gemm_address(np.dtype(dtype)) if self._uses(name) else None
-                if address is not None:
-                    symbols[name] = address
+            for word, address_of in (("gemm", blas.gemm_address), ("gemv", blas.gemv_address)):
+                for letter, dtype in (("s", np.float32), ("d", np.float64)):
+                    name = f"gnn_{letter}{word}"
+                    address = address_of(dtype) if self._uses(name) else None
+                    if address is not None:
+                        symbols[name] = address
             self._library = jit.compile_library(self.program.modules, symbols)
         return self._library
 

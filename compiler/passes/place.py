@@ -104,7 +104,7 @@ class _Fixed:
 
 def place(
     graph: Graph,
-    machines: Sequence[Machine] = (Machine("cpu:0"),),
+    machines: Sequence[Machine] = (Machine(HOST),),
     wanted: Mapping[Node, str] | None = None,
     link: Link | None = None,
     home: str = "",

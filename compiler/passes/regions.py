@@ -178,7 +178,7 @@ class _Split:
         name = f"{self.graph.name}.host{number}"
         graph = Graph(name, inputs, outputs, (), effects)
         told = {str(s) for i in inputs for s in i.shape}
-        used = symbols_of(s for n in graph.nodes for s in _sizes(n))
+        used = symbols_of(s for n in graph.nodes for s in sizes_in(n))
         sizes: list[Size] = [symbol(s) for s in used if s not in told]
         empty = TensorType
         extra = tuple(
@@ -187,7 +187,7 @@ class _Split:
         return Graph(name, (*inputs, *extra), outputs, (), effects), tuple(sizes)
 
 
-def _sizes(node: Node) -> Iterator[Any]:
+def sizes_in(node: Node) -> Iterator[Any]:
     """All sizes in a node's type and settings."""
     types = node.type.items if isinstance(node.type, TupleType) else (node.type,)
     for type in types:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from graphnn import tree
 from graphnn.distribute.values import regroup
 from graphnn.runtime.errors import ArgumentError
 from graphnn.tensor import Operand, Tensor
+
+Feed = Callable[[Sequence[Any]], list[Any]]
+"""Sends the leaves of each replica to its device."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def too_small(count: int, replicas: int, subject: str) -> ArgumentError:
 class DistributedDataset:
     """What `Strategy.experimental_distribute_dataset` gives."""
 
-    def __init__(self, dataset: Any, replicas: int) -> None:
-        self.dataset, self._replicas = dataset, replicas
+    def __init__(self, dataset: Any, replicas: int, feed: Feed = list) -> None:
+        self.dataset, self._replicas, self._feed = dataset, replicas, feed
 
     def __iter__(self) -> Iterator[Any]:
         for number, batch in enumerate(self.dataset):
@@ -99,7 +102,9 @@ class DistributedDataset:
             yield self._joined([tree.unflatten(batch, list(part)) for part in parts])
 
     def _joined(self, parts: list[Any]) -> Any:
-        return regroup([tree.map_structure(_as_tensor, part) for part in parts])
+        leaves = [tuple(map(_as_tensor, tree.flatten(part))) for part in parts]
+        fed = zip(parts, self._feed(leaves), strict=True)
+        return regroup([tree.unflatten(part, list(own)) for part, own in fed])
 
     def __len__(self) -> int:
         return len(self.dataset)

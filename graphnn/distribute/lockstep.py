@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from graphnn.compiler.trace import WISH
+from graphnn.logical import on_backend
 from graphnn.runtime.errors import ORIGIN, StateError
 from graphnn.state import state
 
@@ -158,10 +160,28 @@ def _mode(replica: Any, strategy: Any, trace: Any, tapes: Any) -> Iterator[None]
     state.replica, state.strategy = replica, strategy
     state.set(trace, tapes)
     try:
-        yield
+        with _on_gpu(replica, strategy):
+            yield
     finally:
         state.replica, state.strategy = before[:2]
         state.set(*before[2:])
+
+
+@contextmanager
+def _on_gpu(replica: Any, strategy: Any) -> Iterator[None]:
+    """A replica of a strategy on GPUs works on its own one; what is done for all of them eagerly,
+    on the first; and in a trace, wherever it is needed."""
+    if not strategy.backends:
+        yield
+        return
+    number = 0 if replica is None else replica.replica_id_in_sync_group
+    wish, single = WISH.device, len(strategy.devices) == 1
+    with on_backend(strategy.backends[number]):
+        WISH.device = "" if replica is None and not single else strategy.devices[number]
+        try:
+            yield
+        finally:
+            WISH.device = wish
 
 
 def _missed(name: str, what: str) -> StateError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from graphnn import tree
@@ -12,10 +12,13 @@ from graphnn.config import canonical_device, list_logical_devices
 from graphnn.distribute.context import ReplicaContext, SingleContext, replicate
 from graphnn.distribute.datasets import DistributedDataset, DistributedFunctionDataset, InputContext
 from graphnn.distribute.enums import ReduceOp
+from graphnn.distribute.feeder import Feeder
 from graphnn.distribute.reductions import gather, reduce_axis, reduce_structure
 from graphnn.distribute.values import PerReplica, regroup, replicas_of, select
 from graphnn.distribute.variables import kind_of_variable
 from graphnn.function import Function, Method, function
+from graphnn.logical import on_backend
+from graphnn.runtime.devices import named
 from graphnn.runtime.errors import ArgumentError, StateError, hide_own_frames
 from graphnn.state import state
 from graphnn.traces import EAGER
@@ -29,6 +32,8 @@ class Strategy:
 
     def __init__(self, devices: Sequence[Any] = ("CPU:0",)) -> None:
         self.devices = tuple(map(canonical_device, devices))
+        self.backends = _gpus(self.devices, type(self).__name__)
+        self._feeder = Feeder(self.backends)
         # What run() has made of @functions: by function, or by the instance of a method.
         self._programs: Any = weakref.WeakKeyDictionary()
 
@@ -49,6 +54,14 @@ class Strategy:
             yield self
         finally:
             state.strategy = before
+
+    def at_home(self) -> AbstractContextManager[None]:
+        """A context in which work outside of replicas is on the first GPU; nothing on CPUs."""
+        return on_backend(self.backends[0]) if self.backends else nullcontext()
+
+    def feed(self, parts: Sequence[Any]) -> list[Any]:
+        """The tensors of each replica on its GPU, copied there while others are computing."""
+        return self._feeder(parts)
 
     # ---- running -------------------------------------------------------------------------
 
@@ -72,9 +85,10 @@ class Strategy:
         if state.trace is not None:
             return self._replicated(fn, *call)
         try:
-            if isinstance(fn, Function | Method) and not EAGER.on:
-                return self._program(fn)(*call)
-            return self._replicated(fn, *call)
+            with self.at_home():
+                if isinstance(fn, Function | Method) and not EAGER.on:
+                    return self._program(fn)(*call)
+                return self._replicated(fn, *call)
         except Exception as error:
             raise hide_own_frames(error)  # noqa: B904
 
@@ -113,17 +127,19 @@ class Strategy:
         self._check_across("reduce")
         kind = ReduceOp.of(reduce_op, "Strategy.reduce")
         values = self._parts(value)
-        if axis is None:
-            return reduce_structure(kind, values)
-        columns = zip(*map(tree.flatten, values), strict=True)
-        return tree.unflatten(values[0], [reduce_axis(kind, c, axis) for c in columns])
+        with self.at_home():
+            if axis is None:
+                return reduce_structure(kind, values)
+            columns = zip(*map(tree.flatten, values), strict=True)
+            return tree.unflatten(values[0], [reduce_axis(kind, c, axis) for c in columns])
 
     def gather(self, value: Any, axis: int) -> Any:
         """The values of the replicas one after the other along an axis."""
         self._check_across("gather")
         values = self._parts(value)
         columns = zip(*map(tree.flatten, values), strict=True)
-        return tree.unflatten(values[0], [gather(c, axis) for c in columns])
+        with self.at_home():
+            return tree.unflatten(values[0], [gather(c, axis) for c in columns])
 
     def _parts(self, value: Any) -> list[Any]:
         """The structure of each replica; a value without parts stands on all of them."""
@@ -143,7 +159,7 @@ class Strategy:
         the first replicas. Iterating raises ArgumentError if the first batch has fewer examples
         than there are replicas.
         """
-        return DistributedDataset(dataset, self.num_replicas_in_sync)
+        return DistributedDataset(dataset, self.num_replicas_in_sync, self.feed)
 
     def distribute_datasets_from_function(
         self, dataset_fn: Callable[[InputContext], Any], options: Any = None
@@ -151,7 +167,8 @@ class Strategy:
         """A dataset from a function of an InputContext, which returns a dataset of batches for one
         replica; each step takes one for each replica."""
         context = InputContext(num_replicas_in_sync=self.num_replicas_in_sync)
-        return DistributedFunctionDataset(dataset_fn(context), self.num_replicas_in_sync)
+        count = self.num_replicas_in_sync
+        return DistributedFunctionDataset(dataset_fn(context), count, self.feed)
 
     def experimental_distribute_values_from_function(
         self, value_fn: Callable[[ReplicaContext], Any]
@@ -190,6 +207,19 @@ class Strategy:
         return f"<{type(self).__name__} on {', '.join(self.devices)}>"
 
 
+def _gpus(devices: Sequence[str], subject: str) -> tuple[Any, ...]:
+    """The backends of a strategy's GPUs, none for one on CPUs."""
+    on_gpu = [":GPU:" in name for name in devices]
+    if any(on_gpu) and not all(on_gpu):
+        raise ArgumentError(
+            subject,
+            received="the devices " + ", ".join(devices),
+            expected="devices of one kind",
+            fix='name GPUs only, for example ["GPU:0", "GPU:1"]',
+        )
+    return tuple(map(named, devices)) if any(on_gpu) else ()
+
+
 def _method(python: Callable[..., Any], owner: Any) -> Callable[..., Any]:
     return lambda *args, **kwargs: python(owner(), *args, **kwargs)
 
@@ -199,7 +229,8 @@ class MirroredStrategy(Strategy):
     every batch.
 
     devices: names or LogicalDevices; by default all logical GPUs, or CPUs where there is no GPU.
-    cross_device_ops: accepted for TensorFlow code. Raises ArgumentError for devices that are not there, or named twice.
+    cross_device_ops: accepted for TensorFlow code. Raises ArgumentError for devices that are not
+    there, named twice, or of both kinds.
 
     >>> strategy = graphnn.distribute.MirroredStrategy()
     >>> with strategy.scope():

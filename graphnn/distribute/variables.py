@@ -1,17 +1,22 @@
 """Variables under a strategy: one value for all replicas, or one for each that are read together.
 
 Replicas on one CPU share its memory and get equal new values at the same point, so a mirrored
-Variable needs one buffer only.
+Variable needs one buffer only. On GPUs it has one on each: compiled programs write all of them, and
+eager code writes the first one and sends it to the others.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from graphnn.apply import TENSOR_OPS
 from graphnn.compiler.ir.types import is_float
 from graphnn.distribute.enums import ReduceOp, VariableAggregation, VariableSynchronization
 from graphnn.distribute.reductions import all_reduce
+from graphnn.logical import on_backend
+from graphnn.runtime import devices
 from graphnn.runtime.errors import StateError
 from graphnn.state import state
 from graphnn.tensor import Tensor
@@ -26,15 +31,61 @@ class DistributedVariable(Variable):
         self.strategy = state.strategy
         self.synchronization = VariableSynchronization.of(kwargs.get("synchronization"), subject)
         self.aggregation = VariableAggregation.of(kwargs.get("aggregation"), subject)
-        super().__init__(*args, **kwargs)
+        with self.strategy.at_home():
+            super().__init__(*args, **kwargs)
+
+    def _part_on(self, replica: int, start: Any) -> _Part:
+        """A copy for a replica, on its device."""
+        strategy = self.strategy
+        with on_backend(strategy.backends[replica] if strategy.backends else None):
+            part = _Part(start, trainable=self.trainable, name=f"{self.name}/replica_{replica}")
+        part.device_name = strategy.devices[replica]
+        return part
+
+    def _move(self, backend: Any) -> None:
+        """It stays on the devices of its strategy."""
+        if not self.strategy.backends:
+            super()._move(backend)
 
 
 class MirroredVariable(DistributedVariable):
     """A Variable with the same value on all replicas.
 
     Outside of replicas it is assigned like any other. In a replica, the values that the replicas
-    assign are combined by `aggregation` first, and all go on with the result.
+    assign are combined by `aggregation` first, and all go on with the result. copies: on GPUs the
+    Variables of the replicas, the first of which is this one.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.copies: tuple[Variable, ...] = ()
+        super().__init__(*args, **kwargs)
+        if len(self.strategy.backends) > 1:
+            others = range(1, len(self.strategy.backends))
+            self.copies = (self, *(self._part_on(i, Tensor(self._buffer)) for i in others))
+
+    def _places(self) -> dict[str, Any]:
+        if not self.strategy.backends:
+            return super()._places()
+        names = self.strategy.devices
+        return {n: v._buffer for n, v in zip(names, self.copies or (self,), strict=True)}
+
+    def _on(self, backend: Any) -> Any:
+        buffers = (v._buffer for v in self.copies)
+        return next((b for b in buffers if devices.backend_of(b) is backend), self._buffer)
+
+    def _handle(self) -> Tensor:
+        if self.copies and state.replica is not None:
+            own: Variable = self.copies[state.replica.replica_id_in_sync_group]
+            if own is not self:
+                return own._handle()
+        return super()._handle()
+
+    def _write(self, array: Any) -> None:
+        super()._write(array)
+        for copy in self.copies[1:]:
+            copy._detach_reads()
+            there = devices.backend_of(copy._buffer)
+            there.copy(copy._buffer, devices.move(self._buffer, there))
 
     def assign(self, value: Any, *args: Any, **kwargs: Any) -> Variable:
         if state.replica is None:
@@ -92,7 +143,13 @@ def combined(aggregation: VariableAggregation, values: list[Tensor]) -> Tensor:
 
 
 class _Part(Variable):
-    """The copy of one replica."""
+    """The copy of one replica. device_name: of its logical device."""
+
+    device_name = ""
+
+    def _places(self) -> dict[str, Any]:
+        on_gpu = devices.is_device_array(self._buffer)
+        return {self.device_name: self._buffer} if on_gpu else super()._places()
 
 
 class SyncOnReadVariable(DistributedVariable):
@@ -105,14 +162,13 @@ class SyncOnReadVariable(DistributedVariable):
     def __init__(self, *args: Any, trainable: bool | None = None, **kwargs: Any) -> None:
         super().__init__(*args, trainable=bool(trainable), **kwargs)
         adds = self.aggregation is VariableAggregation.SUM
-        start = self._buffer * 0 if adds else self._buffer
-        self.parts: tuple[Variable, ...] = (
-            self,
-            *(
-                _Part(start, trainable=self.trainable, name=f"{self.name}/replica_{i}")
-                for i in range(1, self.strategy.num_replicas_in_sync)
-            ),
-        )
+        start = np.zeros(self.shape, self.dtype) if adds else Tensor(self._buffer)
+        others = range(1, self.strategy.num_replicas_in_sync)
+        self.parts: tuple[Variable, ...] = (self, *(self._part_on(i, start) for i in others))
+
+    def _places(self) -> dict[str, Any]:
+        on_gpu = bool(self.strategy.backends)
+        return {self.strategy.devices[0]: self._buffer} if on_gpu else super()._places()
 
     def _part(self) -> Variable:
         """The copy of the replica that runs."""
@@ -132,7 +188,9 @@ class SyncOnReadVariable(DistributedVariable):
         return combined(self.aggregation, values)
 
     def _array(self, what: str) -> Any:
-        return super()._array(what) if state.trace is not None else self._tensor()._value
+        if state.trace is not None:
+            return super()._array(what)
+        return devices.on_host(self._tensor()._value)
 
     @property
     def initial_value(self) -> Tensor:

@@ -18,7 +18,8 @@ def lay_out(variables: Sequence[Any]) -> None:
     Values, shapes and the Variables themselves stay; buffers do not move again afterwards.
     """
     groups: dict[Any, list[Any]] = {}
-    for variable in {id(v): v for v in variables}.values():
+    copies = [c for v in variables for c in (v, *getattr(v, "copies", ())[1:])]
+    for variable in {id(v): v for v in copies}.values():
         key = devices.backend_of(variable._buffer), variable.dtype
         groups.setdefault(key, []).append(variable)
     for (backend, dtype), group in groups.items():
@@ -28,5 +29,7 @@ def lay_out(variables: Sequence[Any]) -> None:
         arena = backend.empty((sum(spaces),), dtype)
         start = 0
         for variable, size, space in zip(group, sizes, spaces, strict=True):
-            variable._rebind(arena[start : start + size].reshape(tuple(variable.shape)))
+            with backend.scope():
+                part = arena[start : start + size].reshape(tuple(variable.shape))
+            variable._rebind(part)
             start += space

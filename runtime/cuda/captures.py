@@ -44,6 +44,22 @@ class Results:
         return False
 
 
+class FixedBuffer:
+    """Memory that a result is always written to; whoever chose it knows that it is overwritten."""
+
+    def __init__(self, array: Array, address: int) -> None:
+        self.array, self.address = array, address
+
+    def lend(self, shape: tuple[int, ...]) -> Array:
+        """The array, in this shape."""
+        array = self.array
+        return array if tuple(array.shape) == shape else array.reshape(shape)
+
+    def held(self) -> bool:
+        """Never: it is written over and over."""
+        return False
+
+
 @dataclass
 class Captured:
     """Graphs of the pieces (None: started one by one), and what must live as long as they do."""
@@ -72,7 +88,8 @@ class Captures:
         self.instance, self.driver = instance, instance.driver
         self.wanted = any(p.graph for p in instance.pieces)
         self.exact = all(p.graph for p in instance.pieces)  # a run is nothing but graphs
-        nbytes = [int(np.prod(s)) * d.itemsize for s, d in instance.results.values()]
+        kinds = [k for s, k in instance.results.items() if s not in instance.fixed]
+        nbytes = [int(np.prod(s)) * d.itemsize for s, d in kinds]
         self.most_sets = min(MAX_SETS, 1 + MAX_SET_BYTES // max(1, sum(nbytes)))
         self.sets: list[Results] = []
         self.private: Results | None = None  # never given out
@@ -141,8 +158,14 @@ class Captures:
         return made
 
     def _new_results(self, number: int) -> Results:
-        buffer = self.driver.buffer
-        return Results(number, {s: buffer(*kind) for s, kind in self.instance.results.items()})
+        buffer, fixed = self.driver.buffer, self.instance.fixed
+        made: dict[int, Buffer] = {
+            s: FixedBuffer(a, self.driver.address(a)) for s, a in fixed.items()
+        }
+        for slot, kind in self.instance.results.items():
+            if slot not in made:
+                made[slot] = buffer(*kind)
+        return Results(number, made)
 
     def _copied(self, array: Array) -> Array:
         fresh = self.driver.empty(array.shape, array.dtype)

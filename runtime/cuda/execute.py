@@ -123,6 +123,7 @@ class DeviceExecutable:
         self._only: Instance | None = None
         self._functions: dict[bool, dict[str, Any]] = {}
         self.bound: dict[int, Array] = {}
+        self.fixed: dict[int, Array] = {}  # where results are always written, by slot
         self._lock = threading.Lock()
 
     def functions(self, wide: bool) -> dict[str, Any]:
@@ -146,6 +147,18 @@ class DeviceExecutable:
             self.bound[position] = array
             for instance in self._instances.values():
                 instance.bind(position, array)
+
+    def fix(self, position: int, array: Array) -> None:
+        """Write an output to this memory in all following runs that give it the same shape.
+
+        Each run overwrites it then. An output in the host's memory, or one that is another output
+        as well, may be elsewhere still: look at what a run gives.
+        """
+        slot = self.device.program.outputs[position]
+        with self._lock:
+            self.fixed.setdefault(slot, array)
+            self._instances.clear()
+            self._only = None
 
     def run(self, arrays: Sequence[Array | None]) -> list[Array]:
         """The outputs for inputs in order; None stands for a bound one.

@@ -41,7 +41,7 @@ class Instance:
         self.arenas: dict[int, Arena] = {}
         self.arena, self.generation = Arena(), -1
         self.runs = 0
-        self._prepare_results()
+        self._prepare_results(owner)
         self._choose_inputs()
         self._prepare_launches()
         self.captures = Captures(self)
@@ -50,13 +50,18 @@ class Instance:
 
     # ---- prepared once -----------------------------------------------------------------------
 
-    def _prepare_results(self) -> None:
+    def _prepare_results(self, owner: DeviceExecutable) -> None:
         program, slots = self.program, self.program.slots
         distinct = dict.fromkeys(program.outputs)
         self.fresh = tuple(s for s in distinct if slots[s].role == "output")
         self.passed = tuple(passed(program))
         self.results = {
             s: (self.layout.shapes[s], slots[s].dtype) for s in (*self.fresh, *self.passed)
+        }
+        fixed = owner.fixed.items()
+        kinds = self.results
+        self.fixed = {
+            s: a for s, a in fixed if s in kinds and (tuple(a.shape), a.dtype) == kinds[s]
         }
         self.outputs = tuple(zip(program.outputs, self.layout.outputs, strict=True))
         # In the host's memory: values that its steps make, and inputs that are results.
@@ -247,7 +252,10 @@ class Instance:
             self.release()
 
     def _put_plainly(self, arrays: Sequence[Array | None]) -> dict[int, Array]:
-        results = {s: self.driver.empty(*kind) for s, kind in self.results.items()}
+        results: dict[int, Array] = dict(self.fixed)
+        for slot, kind in self.results.items():
+            if slot not in results:
+                results[slot] = self.driver.empty(*kind)
         for position, slot in self.free:
             self.put(slot, self._aligned(arrays[position]))
         self.put_host(arrays)

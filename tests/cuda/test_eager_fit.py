@@ -176,15 +176,16 @@ def test_a_batch_that_was_kept_is_read_before_its_memory_is_used_again() -> None
         pytest.skip(reason)
     with stand_in.emulated(lazy=True):
         backend = devices.gpu(0)
-        stager, total = Stager(backend), backend.upload(np.zeros(1000, "float32"))
+        stager, seen = Stager(backend), backend.upload(np.zeros((12, 1000), "float32"))
         before = None
         for step in range(1, 12):
             (array,) = stager.send([np.full(1000, step, "float32")])
-            if before is not None:
-                total += before  # when the next one is the current batch
+            stager.stream.synchronize()  # the copy is as early as it may be
+            if before is not None:  # while the next one is the current batch
+                seen[step - 1].data.copy_from_device_async(before.data, before.nbytes)
             before = array
             del array
-        assert backend.download(total)[0] == 55
+        assert backend.download(seen)[1:11, 0].tolist() == list(range(1, 11))
         stager.close()
 
 

@@ -17,7 +17,7 @@ from graphnn.compiler.ir.types import TensorType, as_dtype, float32, int32
 from graphnn.compiler.ops.core import HostCall
 from graphnn.runtime.cuda.execute import DeviceExecutable, why_not_captured
 from graphnn.runtime.device import KernelRun
-from graphnn.runtime.errors import OutOfRangeError
+from graphnn.runtime.errors import DivisionError, OutOfRangeError
 from tests.codegen.traced import Tracer, Variable, trace
 from tests.cuda import emulate
 from tests.cuda.running import built
@@ -148,6 +148,24 @@ def test_a_failed_check_is_raised_at_wait_and_not_again() -> None:
         (rows,) = run.run([table, driver.array(np.array([3, -4, 1], np.int32))])
         run.wait()
         np.testing.assert_array_equal(rows, [[6, 7], [0, 1], [2, 3]])
+
+
+@pytest.mark.parametrize("name", ["floor_divide", "remainder"])
+def test_integers_divided_by_zero_are_refused(name: str) -> None:
+    def divided(t: Tracer, x: Any) -> Any:
+        y = t.trace.argument("y", TensorType((40,), int32))
+        return getattr(t.ops, name)(x, y)
+
+    graph, _ = trace(divided, (40,), dtype=int32)
+    run, driver = executable(built(graph))
+    x, y = np.arange(-20, 20, dtype=np.int32), np.full(40, 3, np.int32)
+    (found,) = run.run([driver.array(x), driver.array(y)])
+    run.wait()
+    np.testing.assert_array_equal(found, getattr(np, name)(x, y))
+    y[17] = 0
+    run.run([driver.array(x), driver.array(y)])
+    with pytest.raises(DivisionError, match=f"{name} at(.|\n)*a divisor 0 of dtype int32"):
+        run.wait()
 
 
 def doubled(t: Tracer, x: Any) -> Any:

@@ -135,12 +135,13 @@ def test_random_wishes() -> None:
 
 
 def test_training_follows_the_cpu() -> None:
-    graph, tracer = trace(momentum_step, (5, 7), (5, 3))
+    # More rows than weights: the loss does not fall to nothing, where rounding is all that is left.
+    graph, tracer = trace(momentum_step, (60, 7), (60, 3))
     made = built(graph)
     driver = CupyDriver()
     executable = DeviceExecutable(made.device, driver)
     rng = np.random.default_rng(2)
-    data = [rng.normal(size=s).astype(np.float32) for s in ((5, 7), (5, 3))]
+    data = [rng.normal(size=s).astype(np.float32) for s in ((60, 7), (60, 3))]
     state = [c.source.buffer for c in tracer.trace.variables.values()]
     given = []
     for k, value in enumerate([*data, *state]):
@@ -153,4 +154,6 @@ def test_training_follows_the_cpu() -> None:
     for _ in range(200):
         (want,), state = interpret(made.partition.graph, [*data, *state])
         (loss,) = executable.run(inputs)
-    np.testing.assert_allclose(float(driver.download(loss)), float(want), rtol=1e-3)
+    np.testing.assert_allclose(float(driver.download(loss)), float(want), rtol=1e-4)
+    for own, value in zip(given[len(data) :], state, strict=True):
+        np.testing.assert_allclose(driver.download(own), value, rtol=1e-3, atol=1e-5)

@@ -354,7 +354,7 @@ def test_attention_on_the_host(emulated_gpu: stand_in.Machine) -> None:
     assert len(region.program.steps) > 1
 
 
-def test_two_gpus_in_one_program_are_refused(emulated_gpu: stand_in.Machine) -> None:
+def test_a_gpu_that_is_not_there(emulated_gpu: stand_in.Machine) -> None:
     def step(t: Tracer, x: Any) -> Any:
         WISH.device = "/device:GPU:1"
         try:
@@ -363,5 +363,5 @@ def test_two_gpus_in_one_program_are_refused(emulated_gpu: stand_in.Machine) -> 
             WISH.device = ""
 
     graph, _ = trace(step, (4,))
-    with pytest.raises(ArgumentError, match=r"GPU:0 and /device:GPU:1"):
+    with pytest.raises(ArgumentError, match="a GPU below 1"):
         compile_graph(graph, device=GPU)

@@ -121,9 +121,9 @@ OTHERS: dict[str, Callable[[int | None], Dataset]] = {
     "interleave": lambda n: Dataset.range(8).interleave(
         lambda x: Dataset.from_tensors(tf.random.uniform(())).repeat(3), 3, num_parallel_calls=n
     ),
-    "generator": lambda n: (
-        Dataset.from_generator(lambda: (tf.random.uniform(()) for _ in range(9))).prefetch(n or 1)
-    ),
+    "generator": lambda n: Dataset.from_generator(
+        lambda: (tf.random.uniform(()) for _ in range(9))
+    ).prefetch(n or 1),
 }
 
 

@@ -22,7 +22,6 @@ def narrow_product(dtype: str = "bfloat16") -> tuple[Any, Any]:
     return v, step
 
 
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_step_sees_its_own_updates(dtype: str) -> None:
     v, step = narrow_product(dtype)

@@ -47,7 +47,7 @@ def called(t: Tracer, x: Any) -> Any:
 def test_one_device_takes_everything() -> None:
     graph, _ = trace(big, (8, 8))
     placement = place(graph)
-    assert set(placement.devices.values()) == {"cpu:0"}
+    assert set(placement.devices.values()) == {"/device:CPU:0"}
     assert not placement.transfers
 
 

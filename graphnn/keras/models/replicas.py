@@ -35,7 +35,8 @@ def make_step(kind: str, model: Any, make: Any, step: Python) -> Any:
         check_variables(f"{kind} of {model.name}", known, strategy)
         if strategy.num_replicas_in_sync > 1:
             return ReplicaStep(kind, model.name, make, step, strategy)
-        return make(lambda data: replicate(strategy, step, [((data,), {})])[0], name)
+        alone = make(lambda data: replicate(strategy, step, [((data,), {})])[0], name)
+        return alone if not strategy.backends else SingleStep(alone, strategy)
     elif kind != "predict":
         _check_compiled_in_scope(kind, model, known)
     return make(step, name)
@@ -52,6 +53,27 @@ def _check_compiled_in_scope(kind: str, model: Any, known: Sequence[Any]) -> Non
         )
 
 
+class SingleStep:
+    """The step of the only replica of a strategy, on its GPU."""
+
+    def __init__(self, step: Any, strategy: Any) -> None:
+        self._step, self._strategy = step, strategy
+
+    def bind(self, structure: Any, leaves: Leaves) -> Any:
+        """The step for data of one structure."""
+        run, strategy = self._step.bind(structure, leaves), self._strategy
+
+        def on_gpu(leaves: Leaves) -> Any:
+            with strategy.at_home():
+                return run(strategy.feed([leaves])[0])
+
+        return on_gpu
+
+    def graph(self) -> Any:
+        """The graph of the latest trace after all passes, or None before the first step."""
+        return self._step.graph()
+
+
 class ReplicaStep:
     """`step(data)` of all replicas: the batch is split, and the replicas run in one program.
 
@@ -59,7 +81,7 @@ class ReplicaStep:
     """
 
     def __init__(self, kind: str, model: str, make: Any, step: Python, strategy: Any) -> None:
-        self._subject, self._strategy = f"{kind} of {model}", strategy
+        self._subject, self.strategy = f"{kind} of {model}", strategy
         self._python, self._gathers = step, kind == "predict"
         self._step = make(self._together, f"{kind}_step")
         self._runs: dict[Any, Any] = {}
@@ -67,7 +89,7 @@ class ReplicaStep:
     @property
     def replicas(self) -> int:
         """Number of replicas."""
-        return self._strategy.num_replicas_in_sync  # type: ignore[no-any-return]
+        return self.strategy.num_replicas_in_sync  # type: ignore[no-any-return]
 
     def bind(self, structure: Any, leaves: Leaves) -> BoundReplicas:
         """The step for data of one structure: a function of the tuple of leaves (without None).
@@ -94,11 +116,11 @@ class ReplicaStep:
         """The step on all replicas, whose data stand side by side."""
         calls: list[Any] = [((batch,), {}) for batch in batches]
         if len(calls) == 1:
-            return replicate(self._strategy, self._python, calls)[0]
+            return replicate(self.strategy, self._python, calls)[0]
         sizes = [_examples(batch) for batch in batches]
         whole = convert(sum(sizes), as_dtype("float32"))
         shares = [convert(size, whole.dtype) / whole for size in sizes]
-        results = replicate(self._strategy, self._python, calls, shares)
+        results = replicate(self.strategy, self._python, calls, shares)
         columns = zip(*map(tree.flatten, results), strict=True)
         joined = [gather(c, 0) if self._gathers else _mean(c, shares) for c in columns]
         return tree.unflatten(results[0], joined)
@@ -112,13 +134,20 @@ class BoundReplicas:
 
     def __call__(self, leaves: Leaves) -> Any:
         """Split the batch and run the replicas; fewer, if it has fewer examples."""
-        run, flat = self._step.part(self._structure, split_leaves(leaves, self._step.replicas))
-        return run(flat)
+        strategy, parts = self._step.strategy, split_leaves(leaves, self._step.replicas)
+        if not strategy.backends:
+            run, flat = self._step.part(self._structure, parts)
+            return run(flat)
+        parts = strategy.feed(parts)
+        with strategy.at_home():
+            run, flat = self._step.part(self._structure, parts)
+            return run(flat)
 
     def get_concrete_function(self) -> Any:
         """Trace the step now, which makes weights, slots and metrics."""
         parts = split_leaves(self._example, self._step.replicas)
-        return self._step.part(self._structure, parts)[0]
+        with self._step.strategy.at_home():
+            return self._step.part(self._structure, parts)[0]
 
 
 def _apart(parts: Sequence[Leaves]) -> tuple[TensorSpec, ...]:

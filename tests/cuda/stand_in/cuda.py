@@ -55,6 +55,10 @@ class runtime:
             "major": major,
             "minor": minor,
             "warpSize": 32,
+            "clockRate": 1980000,
+            "memoryClockRate": 2619000,
+            "memoryBusWidth": 5120,
+            "l2CacheSize": 50 << 20,
             "sharedMemPerBlock": 48 << 10,
             "sharedMemPerBlockOptin": gpu.chip.shared_bytes,
         }
@@ -178,10 +182,7 @@ class Device:
     @property
     def attributes(self) -> dict[str, int]:
         runtime.getDeviceProperties(self.id)  # raises for a device that does not exist
-        major, minor = gpu.chip.capability
-        return ATTRIBUTES | {
-            "ComputeCapabilityMajor": major,
-            "ComputeCapabilityMinor": minor,
+        return ATTRIBUTES | {  # as in CuPy without the capability
             "MultiProcessorCount": gpu.chip.multiprocessors,
             "MaxSharedMemoryPerBlockOptin": gpu.chip.shared_bytes,
         }

@@ -328,6 +328,26 @@ class Machine:
                 self._run(job)
             return job
 
+    def together(
+        self, name: str, work: Work, queues: Sequence[Queue], spans: Sequence[Span]
+    ) -> None:
+        """Start work that several streams, of different devices, do together."""
+        with self.lock:
+            if any(q.capture is not None for q in queues):
+                raise Fault(f"{name}: the emulation does not capture work of several devices")
+            self.touch(name, spans)
+            self.launches.append(name)
+            needs = []
+            for queue in queues:
+                self._implicit(queue)
+                needs += self._needs(queue)
+            job = Job(next(self.numbers), name, work, needs)
+            if self.lazy or needs or any(q.held for q in queues):
+                for queue in queues:
+                    queue.last = job
+            else:
+                self._run(job)
+
     def host_function(self, queue: Queue, work: Work) -> None:
         """Call the host when a stream comes to it, which is not before somebody waits."""
         with self.lock:

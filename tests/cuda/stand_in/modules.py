@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.cuda.stand_in import cuda, functions, memory, package
+from tests.cuda.stand_in import cuda, functions, memory, nccl, package
 from tests.cuda.stand_in.arrays import ndarray
 from tests.cuda.stand_in.ufuncs import ufunc
 
@@ -50,7 +50,9 @@ def _cupy() -> dict[str, types.ModuleType]:
     kept.PooledMemory = memory.PooledMemory  # type: ignore[attr-defined]
     runtime = package("cupy.cuda.runtime", **_public(cuda.runtime))
     driver = package("cupy.cuda.driver", **_public(cuda.driver))
+    nccl_module = package("cupy.cuda.nccl", **_public(nccl))
     low |= {"runtime": runtime, "driver": driver, "memory": kept, "stream": stream}
+    low["nccl"] = nccl_module
     cuda_module = package("cupy.cuda", **low)
     linalg = package("cupy.linalg", **_some(functions.names()["cupy.linalg"], functions.linalg),
                      LinAlgError=np.linalg.LinAlgError)  # fmt: skip
@@ -63,7 +65,8 @@ def _cupy() -> dict[str, types.ModuleType]:
     )
     scipy = package("cupyx.scipy", special=special)
     cupyx = package("cupyx", scipy=scipy, errstate=_errstate, empty_pinned=_empty_pinned)
-    modules = (cupy, cuda_module, linalg, runtime, driver, kept, stream, cupyx, scipy, special)
+    modules = (cupy, cuda_module, linalg, runtime, driver, kept, stream, nccl_module, cupyx, scipy,
+               special)  # fmt: skip
     return {m.__name__: m for m in modules}
 
 
