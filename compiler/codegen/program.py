@@ -86,8 +86,18 @@ def build_program(graph: Graph, target: Target) -> Built:
     placement = place(graph, target.machines)
     partition = fuse(graph, target.fuse)
     works = [_work(partition, g, target) for g in partition.groups]
+    _share_texts(works)
     built = Assembly(graph, partition, order_steps(graph, partition, works), target).built()
     return replace(built, placement=placement)
+
+
+def _share_texts(works: list[Work]) -> None:
+    """Kernels with one code have one name, that of the first, whatever ops they were made of."""
+    known: dict[str, KernelText] = {}
+    for work in works:
+        if work.text is not None:
+            code = work.text.name.rpartition("_")[2]  # the hash of all but the name
+            work.text = known.setdefault(code, work.text)
 
 
 def _work(partition: Partition, group: Group, target: Target) -> Work:

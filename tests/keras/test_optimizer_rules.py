@@ -231,6 +231,25 @@ def test_the_update_is_one_kernel(name: str) -> None:
     assert text.count("2048 rows") == 1, text
 
 
+@pytest.mark.parametrize("name", FUSED)
+def test_the_update_in_a_train_step_is_one_kernel(name: str) -> None:
+    """Gradients of weights come from products, those of biases from sums: one kernel all the same."""
+    optimizer = CASES[name][0]()
+    model = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(8)])
+    model.build((None, 64))
+
+    @tf.function
+    def step(x: Any) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(x) ** 2)
+        weights = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+    step(tf.ones((16, 64)))
+    text = step.dump(stage="program")
+    assert text.count("2048 rows + 32 rows + 256 rows + 8 rows") == 1, text
+
+
 # ---- options that all optimizers have -------------------------------------------------------
 
 
