@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from graphnn.apply import TENSOR_OPS, cast, convert
@@ -50,6 +51,16 @@ def _summed(rows: list[list[Any]]) -> list[Any]:
 def _partial(column: Sequence[Any]) -> Any:
     known = [[g] for g in column if g is not None]
     return all_reduce(ReduceOp.SUM, known)[0] if known else None
+
+
+def scope_of(variable: Any) -> AbstractContextManager[Any]:
+    """The scope of the strategy that a Variable was made in, for what goes with it; nothing for
+    other Variables, and where a strategy is in force already."""
+    strategy = getattr(variable, "strategy", None)
+    if strategy is None or state.strategy is not None or state.replica is not None:
+        return nullcontext()
+    scope: AbstractContextManager[Any] = strategy.scope()
+    return scope
 
 
 def check_variables(what: str, variables: Sequence[Any], strategy: Any) -> None:

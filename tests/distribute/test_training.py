@@ -365,3 +365,23 @@ def test_a_trained_model_is_saved_and_loaded(strategy: MirroredStrategy, tmp_pat
             np.testing.assert_array_equal(a, b)
         assert int(other.optimizer.iterations) == 2
         other.fit(x, y, batch_size=BATCH, verbose=0)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".weights.safetensors"])
+def test_weights_are_loaded_outside_of_the_scope(
+    strategy: MirroredStrategy, tmp_path: Any, suffix: str
+) -> None:
+    """The state of the optimizer goes where the weights are, without a scope around the loading."""
+    pytest.importorskip("h5py")
+    x, y = data(64)
+    first, second = (in_scope(strategy, lambda: compiled("adam")) for _ in range(2))
+    first.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    first.save_weights(tmp_path / f"kept{suffix}")
+    second.load_weights(tmp_path / f"kept{suffix}")
+    second.optimizer.build(second.trainable_variables)
+    state: dict[str, Any] = {}
+    first.optimizer.save_own_variables(state)
+    second.optimizer.load_own_variables(state)
+    for model in (first, second):
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    assert_same(first, second)

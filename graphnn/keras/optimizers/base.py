@@ -10,7 +10,7 @@ import numpy as np
 
 from graphnn import ops
 from graphnn.compiler.ir.types import as_dtype
-from graphnn.distribute.training import apply_together
+from graphnn.distribute.training import apply_together, scope_of
 from graphnn.keras import initializers, naming
 from graphnn.keras.arena import lay_out
 from graphnn.keras.optimizers import schedules
@@ -173,7 +173,7 @@ class Optimizer:
         new = [v for v in {id(v): v for v in variables}.values() if id(v) not in self._index]
         if not new:
             return
-        with init_scope():
+        with init_scope(), scope_of(new[0]):
             for variable in new:
                 self._index[id(variable)] = len(self._trained)
                 self._trained.append(variable)
