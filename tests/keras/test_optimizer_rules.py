@@ -233,7 +233,7 @@ def test_the_update_is_one_kernel(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUSED)
 def test_the_update_in_a_train_step_is_one_kernel(name: str) -> None:
-    """Gradients of weights come from products, those of biases from sums: one kernel all the same."""
+    """Gradients of weights come from products, of biases from sums: one kernel all the same."""
     optimizer = CASES[name][0]()
     model = keras.Sequential([keras.layers.Dense(32, "relu"), keras.layers.Dense(8)])
     model.build((None, 64))
