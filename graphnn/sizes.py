@@ -11,19 +11,10 @@ from graphnn.compiler.ir.graph import Node, topological
 from graphnn.compiler.ir.sizes import Size
 from graphnn.compiler.ops.core import Constant, SizeOf
 from graphnn.compiler.ops.creation import check_extent
-from graphnn.compiler.ops.move import MoveComposite
 from graphnn.runtime.errors import ArgumentError, TraceError
 from graphnn.tensor import Operand, Traced
 
 _MOST = 64  # nodes looked at: sizes are computed with a few operations
-_PASSED = ("cast", "identity", "stop_gradient")
-_ARITHMETIC = {
-    "add": lambda a, b: a + b,
-    "subtract": lambda a, b: a - b,
-    "multiply": lambda a, b: a * b,
-    "floor_divide": lambda a, b: a // b,
-    "remainder": lambda a, b: a % b,
-}
 
 
 def _evaluate(node: Node, known: dict[Node, Any]) -> Any:
@@ -36,18 +27,11 @@ def _evaluate(node: Node, known: dict[Node, Any]) -> Any:
     inputs: list[Any] = [known.get(i) for i in node.inputs]
     if not inputs or any(i is None for i in inputs):
         return None
-    if op.name in _ARITHMETIC:
-        return np.asarray(_ARITHMETIC[op.name](*inputs), object)
-    if op.name in _PASSED:
-        return inputs[0] if node.dtype.kind in "iu" else None
-    if op.name == "prod" and node.shape == ():
-        return np.array(np.prod(inputs[0]), object)
-    if op.fusion != "view" and not isinstance(op, MoveComposite):
-        return None
     try:
-        return op.eager(np, *inputs)  # NumPy moves symbolic sizes as objects
-    except (TypeError, ValueError, TraceError):
+        found = op.on_sizes(*inputs)
+    except (TypeError, ValueError, ArithmeticError, TraceError):
         return None
+    return None if found is None or node.dtype.kind not in "iu" else np.asarray(found, object)
 
 
 def known_value(tensor: Any) -> Any:

@@ -116,6 +116,10 @@ class Op:
         """
         return None
 
+    def on_sizes(self, *values: Any) -> Any:
+        """The result for arrays of ints and symbolic sizes, as such an array; None: not known."""
+        return None
+
     def uniform(self) -> Any:
         """The number that all elements of the result are, if the settings say so."""
         return None
@@ -250,6 +254,9 @@ class Move(Op):
     """Each result element is one input element (or a fill value) at another index."""
 
     fusion = "view"
+
+    def on_sizes(self, *values: Any) -> Any:
+        return self.eager(np, *values)  # NumPy moves symbolic sizes as objects
 
     def element(self, emit: Any, out: TensorType, index: Any, loads: Sequence[Load]) -> Any:
         """The result element at an index tuple."""

@@ -93,6 +93,9 @@ class FloorDivide(Division):
     name = "floor_divide"
     gradient = NoGradient("the quotient rounded down is piecewise constant")
 
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0] // values[1]
+
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return emit.floordiv(x, self.divisor(emit, y))
 
@@ -111,6 +114,9 @@ class Remainder(Division):
 
     def grad(self, ops: Any, x: Any, y: Any, *, out: Any, g: Any) -> Any:
         return g, ops.negative(ops.multiply(g, ops.floor_divide(x, y)))
+
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0] % values[1]
 
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return emit.mod(x, self.divisor(emit, y))

@@ -489,6 +489,9 @@ class Cast(Elementwise):
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:
         return (ops.cast(g, dtype=x.dtype.name) if is_float(out.dtype) else None,)
 
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0] if as_dtype(self.dtype).kind in "iu" else None
+
     def scalar(self, emit: Any, x: Any) -> Any:
         return emit.cast(x, as_dtype(self.dtype))
 

@@ -45,6 +45,9 @@ class Add(Plain):
     def grad(self, ops: Any, x: Any, y: Any, *, out: Any, g: Any) -> Any:
         return g, g
 
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0] + values[1]
+
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x + y
 
@@ -74,6 +77,9 @@ class Subtract(Plain):
     def grad(self, ops: Any, x: Any, y: Any, *, out: Any, g: Any) -> Any:
         return g, ops.negative(g)
 
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0] - values[1]
+
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x - y
 
@@ -99,6 +105,9 @@ class Multiply(Plain):
 
     def grad(self, ops: Any, x: Any, y: Any, *, out: Any, g: Any) -> Any:
         return ops.multiply(g, y), ops.multiply(g, x)
+
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0] * values[1]
 
     def scalar(self, emit: Any, x: Any, y: Any) -> Any:
         return x * y

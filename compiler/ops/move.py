@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from graphnn.compiler.ir.types import ALL, TensorType, describe
 from graphnn.compiler.ops.base import Composite, Load, Move, Sample, normalize_axis
 from graphnn.compiler.ops.shape import certainly_negative, normalize_axes
@@ -217,6 +219,9 @@ class MoveComposite(Composite):
     """Template of moves that other moves say; any dtype."""
 
     accepts, promotes = ALL, "none"
+
+    def on_sizes(self, *values: Any) -> Any:
+        return self.eager(np, *values)
 
 
 def part(ops: Any, x: Any, axis: int, start: Any, size: Any, step: int = 1) -> Any:

@@ -146,6 +146,9 @@ class Prod(AxisReduce):
         total = quiet(xp.prod, x, axis=self.axes, keepdims=self.keepdims, dtype=compute_type(dtype))
         return xp.asarray(total, dtype)
 
+    def on_sizes(self, *values: Any) -> Any:
+        return values[0].prod(axis=self.axes, keepdims=self.keepdims)
+
     def grad(self, ops: Any, x: Any, *, out: Any, g: Any) -> Any:
         shape = tuple(x.shape)
         axes = positive_axes(self.axes, len(shape))

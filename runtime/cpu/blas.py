@@ -64,11 +64,7 @@ def gemm_address(dtype: np.dtype[Any] | type | str) -> int | None:
     >>> gemm_address(np.int32) is None
     True
     """
-    letter = _LETTERS.get(np.dtype(dtype).name)
-    provider = _provider() if letter else None
-    if letter is None or provider is None:
-        return None
-    return provider.addresses[letter]
+    return _entry(dtype, "addresses")
 
 
 def gemv_address(dtype: np.dtype[Any] | type | str) -> int | None:
@@ -80,11 +76,17 @@ def gemv_address(dtype: np.dtype[Any] | type | str) -> int | None:
     >>> gemv_address(np.int32) is None
     True
     """
+    return _entry(dtype, "vectors")
+
+
+def _entry(dtype: np.dtype[Any] | type | str, table: str) -> int | None:
+    """An entry of one of the provider's tables of functions."""
     letter = _LETTERS.get(np.dtype(dtype).name)
     provider = _provider() if letter else None
     if letter is None or provider is None:
         return None
-    return provider.vectors[letter]
+    found: int | None = getattr(provider, table)[letter]
+    return found
 
 
 def describe() -> str:
