@@ -85,16 +85,16 @@ class DeviceCompiled(Compiled):
         self.executable.wait()
 
     def _cast(self, array: Array, dtype: DType) -> Array:
-        program = _cast_program(array.dtype, dtype, self.device)
+        program = _cast_program(array.dtype, dtype, devices.gpu(self.index))
         (found,) = program.run([array.reshape(-1)])
         return found.reshape(array.shape)
 
 
 @functools.cache
-def _cast_program(source: DType, target: DType, device: str) -> Compiled:
+def _cast_program(source: DType, target: DType, backend: Any) -> Compiled:
     trace = Trace("cast")
     x = trace.argument("x", TensorType((symbol("n"),), source))
-    return compile_graph(trace.finish([Ops(trace).cast(x, dtype=target.name)]), device=device)
+    return compile_graph(trace.finish([Ops(trace).cast(x, dtype=target.name)]), device=backend.name)
 
 
 def host_machine(target: Target) -> Machine:

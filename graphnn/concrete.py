@@ -21,6 +21,7 @@ from graphnn.draws import Draws, RandomState
 from graphnn.placement import bring, compile_for
 from graphnn.runtime import devices
 from graphnn.runtime.cuda import memory as cuda_memory
+from graphnn.runtime.devices import dense
 from graphnn.runtime.errors import ArgumentError, hide_own_frames
 from graphnn.runtime.later import Later
 from graphnn.signature import Signature, TensorLeaf, TensorSpec, Walk
@@ -80,11 +81,6 @@ def fill(template: Any, values: Sequence[Any]) -> Any:
     if tree.is_leaf(template):
         return template
     return tree.rebuild(template, [fill(child, values) for _, child in tree.children(template)])
-
-
-def dense(array: Any) -> Any:
-    """The array itself if it is row-major without gaps, else a copy that is."""
-    return array if array.flags.c_contiguous else devices.duplicate(array)
 
 
 class PureProgram:

@@ -181,7 +181,7 @@ _programs: OrderedDict[Any, Compiled | None] = OrderedDict()
 
 
 def _compiled(op: Op, arrays: list[Array], backend: Any) -> Any:
-    key = (op, tuple(map(_type, arrays)), backend.name, settings.tf32)
+    key = (op, tuple(map(_type, arrays)), backend, settings.tf32)  # names change
     if key in _programs:
         _programs.move_to_end(key)
     else:

@@ -14,11 +14,12 @@ from graphnn.apply import from_node
 from graphnn.compiler.ir.sizes import Size, symbol
 from graphnn.compiler.ir.types import TensorType
 from graphnn.compiler.trace import WISH, Trace
-from graphnn.concrete import ConcreteFunction, Results, dense
+from graphnn.concrete import ConcreteFunction, Results
 from graphnn.logical import on_backend
 from graphnn.placement import backend_now
 from graphnn.retrace import Retrace, nearest
 from graphnn.runtime import devices
+from graphnn.runtime.devices import dense
 from graphnn.runtime.errors import (
     ArgumentError,
     ShapeError,

@@ -91,14 +91,18 @@ class Captures:
         kinds = [k for s, k in instance.results.items() if s not in instance.fixed]
         nbytes = [int(np.prod(s)) * d.itemsize for s, d in kinds]
         self.most_sets = min(MAX_SETS, 1 + MAX_SET_BYTES // max(1, sum(nbytes)))
+        # Memory for results, by arena: each stream has one, and streams run side by side.
+        self.own: dict[int, list[Results]] = {}
         self.sets: list[Results] = []
-        self.private: Results | None = None  # never given out
+        self.privates: dict[int, Results] = {}  # never given out
+        self.arena = 0
         self.places: dict[Any, dict[Any, Variant]] = {}
         self.variants: dict[Any, Variant] = {}
         self.seen: dict[Any, None] = {}
 
     def at(self, arena: int, generation: int, bound: tuple[int, ...]) -> None:
         """Use the graphs for an arena, of which only the newest memory is left, and Variables."""
+        self.arena, self.sets = arena, self.own.setdefault(arena, [])
         key = (arena, generation, bound)
         gone = [k for k in self.places if k[0] == arena and k[1] != generation]
         for old in gone:
@@ -184,9 +188,10 @@ class Captures:
             return self._run(variant, results, arrays, False)
         if self.most_sets < MAX_SETS:  # large results: a copy would cost more than launches do
             return self.instance.plain(arrays)
-        if self.private is None:
-            self.private = self._new_results(-1)
-        return self._run(variant, self.private, arrays, True)
+        private = self.privates.get(self.arena)
+        if private is None:
+            private = self.privates[self.arena] = self._new_results(-1)
+        return self._run(variant, private, arrays, True)
 
     def _run(
         self, variant: Variant, results: Results, arrays: Sequence[Array | None], copied: bool

@@ -97,6 +97,9 @@ class Stager:
         slot = Slot(self.backend, arrays)
         slot.left = until_now  # the pool may have given memory that work under way still reads
         slots.append(slot)
+        for old in slots[:-DEPTH]:
+            if old.arrived is not None:
+                old.arrived.synchronize()  # its pinned memory goes back to the pool
         del slots[:-DEPTH]  # a batch that somebody keeps is no slot any more
         return slot
 

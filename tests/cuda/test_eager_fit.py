@@ -213,3 +213,12 @@ def test_memory_of_batches_is_used_again(emulated_gpu: Any) -> None:
         1,
         1,
     ]
+
+
+def test_batches_that_are_all_kept_arrive_whole() -> None:
+    with stand_in.emulated(lazy=True):
+        stager = Stager(devices.gpu(0))
+        kept = [stager.send([np.full(1000, i, np.int32)])[0] for i in range(DEPTH + 5)]
+        found = [devices.gpu(0).download(batch).tolist() for batch in kept]
+        assert found == [[i] * 1000 for i in range(DEPTH + 5)]
+        stager.close()
