@@ -107,8 +107,8 @@ class Trace(GraphHandler):
     def capture(self, source: Any, value: Any, device: str = "") -> Node:
         """The node of an eager tensor used in the trace: an input by reference.
 
-        source: the tensor object, kept alive. value: its array; a very small one that nothing can
-        change becomes a constant. device: as in `argument`.
+        source: the tensor object, kept alive. value: its array, for the type. device: as
+        in `argument`.
         """
         known = self.captures.get(id(source))
         if known is None:

@@ -204,6 +204,12 @@ def dense(array: Array) -> Array:
     return array if array.flags.c_contiguous else duplicate(array)
 
 
+def travels(body: Any) -> bool:
+    """Whether a leaf of a batch can be copied to a GPU: an array on the host of a dtype that GPUs
+    have, which text is not."""
+    return type(body) is np.ndarray and body.dtype.kind in "biufV"  # bfloat16 is V
+
+
 def share_memory(a: Array, b: Array) -> bool:
     """Whether two arrays may lie in one piece of memory."""
     if isinstance(a, ARRAYS) or isinstance(b, ARRAYS):

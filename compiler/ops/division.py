@@ -75,8 +75,12 @@ def _is_never_zero(y: Any) -> bool:
     if y.op == "constant":
         return bool(y.attrs[0].value != 0)
     index = y.args[0] if y.op == "cast" else y
-    least = bounds(index.attrs[0])[0] if index.op == "index" else None
-    return least is not None and least > 0
+    if index.op != "index":
+        return False
+    least, most = bounds(index.attrs[0])
+    # 256 is 0 as uint8: the cast must keep it.
+    fits = y.dtype.itemsize >= 4 if most is None else most <= np.iinfo(y.dtype).max
+    return least is not None and least > 0 and fits
 
 
 class FloorDivide(Division):

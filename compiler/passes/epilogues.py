@@ -341,6 +341,19 @@ class Epilogues:
 
     # ---- sums over rows ----------------------------------------------------------------------
 
+    def _needs(self, chain: Chain, total: Node) -> bool:
+        """Whether a product needs sums, also through what other products compute together."""
+        seen, stack = set[Node](), list(chain.product.inputs)
+        while stack:
+            node = stack.pop()
+            if node is total:
+                return True
+            if node not in seen:
+                seen.add(node)
+                stack += node.inputs
+                stack += self.taken[node].needs if node in self.taken else ()
+        return False
+
     def _find_sums(self, chain: Chain) -> None:
         op = chain.op
         if op.batch or chain.activation or chain.bias or chain.residual:
@@ -367,7 +380,7 @@ class Epilogues:
                 self._refuse(chain, total, f"no sums of {chain.product.dtype.name} in the library")
             elif self._is_free(total, node):
                 self._refuse(chain, total, "the values are summed while they are computed")
-            elif any(self.values.depends(i, total) for i in chain.product.inputs):
+            elif self._needs(chain, total):
                 self._refuse(chain, total, "the product needs the sums")
             else:
                 self._take_sums(chain, total, word)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from graphnn.data.dataset import Dataset
 from graphnn.data.elements import map_leaves
 from graphnn.data.iterator import DatasetIterator, read_position
@@ -44,21 +42,19 @@ class _DeviceIterator(DatasetIterator):
         with self._lock:
             element = super().__next__()
             arrays: list[Any] = []
-            map_leaves(lambda t: arrays.append(t._value) if _travels(t) else None, element)
+            map_leaves(
+                lambda t: arrays.append(t._value) if devices.travels(t._value) else None, element
+            )
             sent = iter(self._stager.send(arrays))
             # What stays here is copied too: the pipeline makes the next element in its memory.
             return map_leaves(
-                lambda t: Tensor(next(sent) if _travels(t) else t._value.copy()), element
+                lambda t: Tensor(next(sent) if devices.travels(t._value) else t._value.copy()),
+                element,
             )
 
     def close(self) -> None:
         super().close()
         self._stager.close()
-
-
-def _travels(leaf: Any) -> bool:
-    value = leaf._value
-    return type(value) is np.ndarray and value.dtype.kind != "T"
 
 
 def prefetch_to_device(device: Any, buffer_size: int | None = None) -> Callable[[Dataset], Dataset]:

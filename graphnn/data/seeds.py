@@ -35,12 +35,6 @@ class Passes:
             self._next += self._step
             return number
 
-    def after(self, number: int) -> int:
-        """The pass after this one, begun by the same reader; the next new one follows that."""
-        following = number + self._step
-        self.go_on_after(following)
-        return following
-
     def go_on_after(self, number: int) -> None:
         """The next new pass follows this one."""
         with self._lock:
@@ -59,8 +53,7 @@ class Pass:
 
     def restart(self) -> None:
         """Begin the next pass."""
-        seed, number = self.place
-        self.place = seed, self._passes.after(number)
+        self.place = self.place[0], self._passes.take()
 
     def save(self) -> dict[str, Any]:
         """The position."""

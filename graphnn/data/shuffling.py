@@ -110,7 +110,7 @@ class _Shuffle(Cursor):
 
     def restart(self) -> None:
         super().restart()
-        self.epoch = self.stage.passes.after(self.epoch)
+        self.epoch = self.stage.passes.take()
         self._begin()
 
     def save(self) -> State:

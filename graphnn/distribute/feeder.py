@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from graphnn.runtime import devices
 from graphnn.runtime.later import Later
 from graphnn.tensor import Tensor
 
-KINDS = "biufV"  # of dtypes that a GPU has; bfloat16 is V
 _staging = Later("graphnn.runtime.cuda.staging")
 
 
@@ -37,7 +34,7 @@ class Feeder:
 
 def _sent(leaves: Sequence[Any], backend: Any, stager: Any) -> tuple[Any, ...]:
     bodies = [getattr(leaf, "_value", None) for leaf in leaves]
-    places = [i for i, b in enumerate(bodies) if type(b) is np.ndarray and b.dtype.kind in KINDS]
+    places = [i for i, b in enumerate(bodies) if devices.travels(b)]
     arrived = dict(zip(places, stager.send([bodies[i] for i in places]), strict=True))
     for i, body in enumerate(bodies):
         if devices.is_device_array(body):

@@ -13,6 +13,7 @@ from graphnn.compiler.codegen.cuda_library import asking
 from graphnn.compiler.codegen.cuda_program import DeviceBuilt, build_device_program
 from graphnn.compiler.interpret import interpret
 from graphnn.compiler.ir.graph import Graph
+from graphnn.compiler.ir.types import TensorType, float32
 from graphnn.compiler.ops.gemm import Gemm
 from graphnn.compiler.passes.libraries import LibraryRules
 from graphnn.compiler.passes.pipeline import Pipeline
@@ -324,3 +325,17 @@ def test_each_value_is_computed_again_or_kept_by_its_twin() -> None:
     made = build_device_program(traced, SMALL)  # without the pass that would merge them
     assert words(made) == ["bias, gelu, kept", ""]
     check_values(made, arrays, traced, 1e-5)
+
+
+def test_sums_of_two_products_that_wait_for_each_other() -> None:
+    def crossed(t: Any, x: Any, b1: Any, b2: Any) -> Any:
+        first, second = (t.ops.sum(b, axes=(0,)) for b in (b1, b2))
+        one = t.ops.matmul(t.ops.multiply(x, second), b1)
+        return one, t.ops.matmul(t.ops.multiply(x, first), b2)
+
+    t = Tracer()
+    inputs = [t.trace.argument(n, TensorType((8, 8), float32)) for n in ("x", "b1", "b2")]
+    graph = Pipeline().run(t.trace.finish(crossed(t, *inputs)))
+    made = build_device_program(graph, SMALL)
+    check(made, [np.random.default_rng(0).normal(size=(8, 8)).astype("f4") for _ in inputs])
+    assert any("the product needs the sums" in text for text in refusals(made))

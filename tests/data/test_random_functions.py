@@ -159,3 +159,10 @@ def test_restored_positions_go_on_with_the_same_numbers(name: str, workers: int 
     tf.random.set_seed(5)  # the seeds are part of the position
     with make().iterator(state) as restored:
         assert [plain(e) for e in restored] == rest
+
+
+def test_two_readers_of_one_stage_never_share_a_pass() -> None:
+    drawn = Dataset.range(3).map(lambda i: tf.random.uniform(()))
+    rows = [tuple(map(float, pair)) for pair in Dataset.zip((drawn, drawn)).repeat(3)]
+    numbers = [number for pair in rows for number in pair]
+    assert len(set(numbers)) == len(numbers) == 18

@@ -191,3 +191,20 @@ def test_errors() -> None:
     rule = graphnn.function(lambda x: attend(x, x, x))
     with pytest.raises(ArgumentError, match="scale"):
         rule.get_concrete_function(graphnn.TensorSpec((1, 2, 1, None), "float32"))
+
+
+def test_gradients_of_gradients_of_one_tensor_in_all_places() -> None:
+    x = graphnn.constant(np.random.default_rng(0).normal(size=(1, 3, 1, 2)))
+
+    def second(attend: Any) -> Any:
+        with graphnn.GradientTape() as outer:
+            outer.watch(x)
+            with graphnn.GradientTape() as inner:
+                inner.watch(x)
+                loss = graphnn.reduce_sum(attend(x) ** 2)
+            total = graphnn.reduce_sum(inner.gradient(loss, x) ** 2)
+        return outer.gradient(total, x).numpy()
+
+    attend = graphnn.nn.dot_product_attention
+    want = second(lambda q: attend(q, q + 0.0, q * 1.0))
+    np.testing.assert_allclose(second(lambda q: attend(q, q, q)), want, rtol=1e-12)

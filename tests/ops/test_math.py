@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphnn
 from graphnn.compiler.ops.base import REGISTRY, ArrayHandler, Ops
 from graphnn.runtime.errors import DivisionError, DTypeError, OutOfRangeError
 from tests.ops import harness
@@ -186,3 +187,12 @@ def test_half_floats_are_summed_in_float32() -> None:
     wide = np.full((2, 5000), 300.0, np.float16) + np.arange(2, dtype=np.float16)[:, None]
     mean, variance = OPS.moments(wide, axes=(1,))
     assert mean.tolist() == [300.0, 301.0] and variance.tolist() == [0.0, 0.0]
+
+
+def test_a_size_that_a_narrow_dtype_wraps_to_0_is_checked() -> None:
+    @graphnn.function
+    def divided(x: Any) -> Any:
+        return x // graphnn.cast(graphnn.arange(1, 301, dtype="int64"), "uint8")
+
+    with pytest.raises(DivisionError):
+        divided(graphnn.ones(300, dtype="uint8"))

@@ -287,3 +287,16 @@ def test_in_models_and_datasets() -> None:
     data = Dataset.from_tensor_slices((["a", "b"], [12, 7]))
     found = [(int(s), int(n)) for s, n in data.map(lambda s, n: (words(s), layer(n)))]
     assert found == [(1, 1), (0, 0)]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (30, 1), (5, 6)])
+def test_integers_far_apart_in_any_shape(shape: tuple[int, ...]) -> None:
+    vocabulary = np.unique(np.random.default_rng(0).integers(0, 2**40, 5000))
+    layer = keras.layers.IntegerLookup(vocabulary=vocabulary.tolist())
+    count = int(np.prod(shape))
+    keys = np.concatenate([vocabulary[: count - count // 3], np.arange(count // 3) + 2**41])
+    want = np.where(keys < 2**41, np.arange(count) + 1, 0).reshape(shape)
+    found = layer(keys.reshape(shape))
+    assert found.shape == shape
+    np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(tf.function(layer)(keys.reshape(shape)), want)

@@ -337,8 +337,11 @@ class IntegerLookup(IndexLookup):
     def _search(self, keys: Any) -> tuple[Array, Any, Any]:
         """A table of indices, the place of each key in it, and whether it is there."""
         if not self._dense.size and not keys.is_traced:
-            found = self._hash_table().find(*_halves(np.asarray(keys)), UNKNOWN)
-            return self._places, Tensor(np.maximum(found, 0)), Tensor(found >= 0)
+            array = np.asarray(keys)
+            found = self._hash_table().find(*_halves(array.reshape(-1)), UNKNOWN)
+            found = found.reshape(array.shape)
+            place, known = np.maximum(found, 0), found >= 0  # of 0-d arrays these are numbers
+            return self._places, Tensor(np.asarray(place)), Tensor(np.asarray(known))
         if not self._dense.size:
             place = ops.maximum(count_not_above(self._sorted, keys) - 1, 0)
             known = ops.equal(ops.take(ops.convert_to_tensor(self._sorted), place), keys)

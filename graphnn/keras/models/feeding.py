@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from graphnn.keras.models.batches import Leaves
 from graphnn.runtime import devices
 from graphnn.runtime.cuda.staging import Stager
@@ -49,7 +47,7 @@ def staged(batches: Iterator[Leaves], backend: Any) -> Iterator[Leaves]:
     stager = Stager(backend)
     try:
         for leaves in batches:
-            places = [i for i, leaf in enumerate(leaves) if _travels(leaf)]
+            places = [i for i, leaf in enumerate(leaves) if devices.travels(leaf._value)]
             arrays = iter(stager.send([leaves[i]._value for i in places]))
             yield tuple(
                 Tensor(next(arrays)) if i in places else leaf for i, leaf in enumerate(leaves)
@@ -62,9 +60,7 @@ def sent(leaves: Leaves, backend: Any) -> Leaves:
     """One batch where a step runs; backend: None for the host."""
     if backend is None:
         return leaves
-    return tuple(Tensor(backend.upload(leaf._value)) if _travels(leaf) else leaf for leaf in leaves)
-
-
-def _travels(leaf: Any) -> bool:
-    value = leaf._value
-    return type(value) is np.ndarray and value.dtype.kind != "T"
+    return tuple(
+        Tensor(backend.upload(leaf._value)) if devices.travels(leaf._value) else leaf
+        for leaf in leaves
+    )
