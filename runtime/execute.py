@@ -211,6 +211,7 @@ class _Instance:
         self._prepare(arrays)
         code = self.call(self.table_address)
         if code:
+            self._release(arrays)
             self._raise(code - 1)
         return self._results(arrays)
 
@@ -227,6 +228,7 @@ class _Instance:
             found.append(clock() - start)
             self.keep.pop()
             if code:
+                self._release(arrays)
                 self._raise(number)
         self._results(arrays)
         return found
@@ -244,19 +246,23 @@ class _Instance:
             slots[slot] = address(array)
 
     def _results(self, arrays: Sequence[Array | None]) -> list[Array]:
-        current = self.current
         # A result in an input's memory: what was written there in place, or, before the copies,
         # the input itself.
         passed = {s: self.array(s).copy() for s in self.passed} if self.passed else {}
         if self.program.copies:
             self._copy()
         results = [self._result(plan, passed) for plan in self.outputs]
+        self._release(arrays)
+        return results
+
+    def _release(self, arrays: Sequence[Array | None]) -> None:
+        """Results and the caller's arrays are not ours to keep."""
+        current = self.current
         for slot, _, _ in self.fresh:
             current[slot] = None
-        for position, slot in self.inputs:  # the caller's arrays are not ours to keep
+        for position, slot in self.inputs:
             if arrays[position] is not None:
                 current[slot] = None
-        return results
 
     def _result(self, plan: Plan, passed: dict[int, Array]) -> Array:
         slot, copied, shape = plan

@@ -143,6 +143,7 @@ def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[W
         and not _may_fail(w)
         and all(n in updated and n not in used and n not in outputs for n in w.writes)
     ]
+    last.sort(key=lambda w: not _has_checks(w))  # scatters, before what cannot fail
     names = list(dict.fromkeys(w.text.name for w in last if w.text))
     sinks = set(map(id, last))
     ordered = [w for w in works if id(w) not in sinks]
@@ -150,10 +151,14 @@ def order_steps(graph: Graph, partition: Partition, works: list[Work]) -> list[W
 
 
 def _may_fail(work: Work) -> bool:
-    """Whether a step has runtime checks. Those of scatters do not count: a copy of the whole table
-    for a few rows would cost too much."""
-    lowered = work.lowered
-    return lowered is not None and bool(lowered.kernel.checks) and work.group.kind != "scatter"
+    """Whether a step can end the call. Scatters do not count for the table that they write: a copy
+    of it all for a few rows would cost too much."""
+    return _has_checks(work) and work.group.kind != "scatter"
+
+
+def _has_checks(work: Work) -> bool:
+    """Whether a step can end the call: by a runtime check, or by an exception on the host."""
+    return work.lowered is None or bool(work.lowered.kernel.checks)
 
 
 class Assembly:
@@ -257,7 +262,9 @@ class Assembly:
             return False
         if any(variable is self.partition.aliases.get(o, o) for o in self.graph.outputs):
             return False
-        if any(_may_fail(w) for s in self.steps[writers[0] :] for w in s):
+        scatters = any(w.group.kind == "scatter" for w in self.steps[writers[0]])
+        fails = _may_fail if scatters else _has_checks
+        if any(fails(w) for s in self.steps[writers[0] :] for w in s):
             return False  # a failed call leaves Variables as they were
         for k, work in readers:
             if k > writers[0] or (k == writers[0] and not _same_element(work, variable, value)):

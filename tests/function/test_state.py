@@ -344,3 +344,30 @@ def test_flags_are_part_of_the_signature() -> None:
     finally:
         FLAGS._read.pop("test policy")
         FLAGS.changed()
+
+
+def test_a_scatter_that_fails_leaves_other_variables_as_they_were() -> None:
+    plain, table = gnn.Variable(gnn.ones(4)), gnn.Variable(gnn.zeros((5, 3)))
+
+    @gnn.function
+    def step(i: Any) -> None:
+        plain.assign_add(gnn.ones(4))
+        table.scatter_nd_update(i, gnn.ones((2, 3)))
+
+    step(gnn.constant([[3], [4]]))
+    with pytest.raises(gnn.errors.OutOfRangeError):
+        step(gnn.constant([[3], [99]]))
+    np.testing.assert_array_equal(plain, np.full(4, 2.0))
+
+
+def test_a_failed_call_keeps_no_array() -> None:
+    @gnn.function
+    def picked(x: Any, i: Any) -> Any:
+        return gnn.gather(x, i)
+
+    x = gnn.ones(1000)
+    with pytest.raises(gnn.errors.OutOfRangeError):
+        picked(x, gnn.constant([1000]))
+    concrete = picked.get_concrete_function(x, gnn.constant([0]))
+    kept = [i.current for i in concrete.compiled.executable._instances.values()]
+    assert kept and not any(a is not None for current in kept for a in current)
